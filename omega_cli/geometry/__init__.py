@@ -1,0 +1,1 @@
+"""Pure maths of cameras, rotations, meshes and UV maps. No files, no click, no rich."""
