@@ -1,0 +1,6 @@
+"""Rendering the avatar. Reads mesh/, gaussians/ and, for the self-check, source/.
+
+Writes renders/<name>/: cameras.json, video.mp4, sheet.png, with --keep-frames (or a transparent
+background) frames/000000.png. The self-check (stage.json, "metrics"): driving the avatar with the source
+photo's own parameters, seen by the source camera, must reproduce the photo; PSNR over the head.
+"""
