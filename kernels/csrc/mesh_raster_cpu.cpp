@@ -1,0 +1,194 @@
+// Mesh z-buffer: the nearest face at every pixel centre. Meaning: kernels/reference.py mesh_raster.
+//
+// Faces are set up once, binned into bands of rows, and each band is drawn by one thread in face
+// order with a strict depth test. Every pixel therefore sees the same faces in the same order for any
+// number of threads. Barycentrics are worked out afterwards, for the winning face only.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "common.h"
+
+namespace {
+
+using omega::clamp;
+
+constexpr int kBandRows = 16;
+constexpr float kNear = 0.01f;
+
+// Edge k runs opposite corner k: value(x, y) = dx * (y - y0) - dy * (x - x0), times the sign that
+// undoes its being measured from the lower-numbered vertex. Two faces sharing an edge thus compute
+// exactly opposite numbers there, and no pixel falls between them.
+struct Edge {
+    float x0, y0, dx, dy;
+};
+
+struct Face {
+    Edge edge[3];
+    float inverse_w[3];
+    float z_over_w[3];
+    int x_first, x_last, y_first, y_last;  // pixels; empty when first > last
+};
+
+// False for an index out of range; faces that cannot be seen come back with an empty box.
+OMEGA_INLINE bool set_up_face(const float* clip, int64_t V, const int64_t* corner, int H, int W, Face& face) {
+    face.x_first = face.y_first = 1;
+    face.x_last = face.y_last = 0;
+    float x[3], y[3];
+    bool drawable = true;
+    for (int k = 0; k < 3; k++) {
+        if (corner[k] < 0 || corner[k] >= V) return false;
+        const float* p = clip + 4 * corner[k];
+        if (!omega::is_finite(p[0]) || !omega::is_finite(p[1]) || !omega::is_finite(p[2]) ||
+            !omega::is_finite(p[3]) || p[2] <= kNear) {
+            drawable = false;
+            continue;
+        }
+        x[k] = p[0] / p[3];
+        y[k] = p[1] / p[3];
+        face.inverse_w[k] = 1.0f / p[3];
+        face.z_over_w[k] = p[2] / p[3];
+        drawable = drawable && omega::is_finite(x[k]) && omega::is_finite(y[k]);
+    }
+    if (!drawable) return true;
+    const float area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0]);
+    if (std::fabs(area) <= 1e-12f) return true;
+    for (int k = 0; k < 3; k++) {
+        int start = (k + 1) % 3, end = (k + 2) % 3;
+        const bool flipped = corner[start] > corner[end];
+        if (flipped) std::swap(start, end);
+        // A sign flip of dx and dy flips the value exactly: the arithmetic is symmetric in sign.
+        const float sign = flipped ? -1.0f : 1.0f;
+        face.edge[k] = {x[start], y[start], sign * (x[end] - x[start]), sign * (y[end] - y[start])};
+    }
+    const float lowest_x = std::min({x[0], x[1], x[2]}), highest_x = std::max({x[0], x[1], x[2]});
+    const float lowest_y = std::min({y[0], y[1], y[2]}), highest_y = std::max({y[0], y[1], y[2]});
+    face.x_first = (int)std::ceil(clamp(lowest_x - 0.5f, 0.0f, (float)W));
+    face.x_last = (int)std::floor(clamp(highest_x - 0.5f, -1.0f, (float)(W - 1)));
+    face.y_first = (int)std::ceil(clamp(lowest_y - 0.5f, 0.0f, (float)H));
+    face.y_last = (int)std::floor(clamp(highest_y - 0.5f, -1.0f, (float)(H - 1)));
+    return true;
+}
+
+OMEGA_CLONES
+int set_up_faces(const float* clip, int64_t V, const int64_t* faces, int64_t begin, int64_t end, int H, int W,
+                 Face* out) {
+    int bad = 0;
+    for (int64_t f = begin; f < end; f++) bad |= !set_up_face(clip, V, faces + 3 * f, H, W, out[f]);
+    return bad;
+}
+
+OMEGA_INLINE float edge_row(const Edge& e, float y) { return e.dx * (y - e.y0); }
+
+OMEGA_CLONES
+void draw_band(const Face* faces, const int* members, int64_t count, int y_first, int y_last, int W,
+               float* depth, int* winner) {
+    for (int64_t k = 0; k < count; k++) {
+        const int id = members[k];
+        const Face& f = faces[id];
+        const int y_begin = std::max(f.y_first, y_first), y_end = std::min(f.y_last, y_last);
+        for (int row = y_begin; row <= y_end; row++) {
+            const float y = row + 0.5f;
+            const float r0 = edge_row(f.edge[0], y), r1 = edge_row(f.edge[1], y), r2 = edge_row(f.edge[2], y);
+            float* depth_row = depth + (int64_t)row * W;
+            int* winner_row = winner + (int64_t)row * W;
+#pragma GCC ivdep
+            for (int column = f.x_first; column <= f.x_last; column++) {
+                const float x = column + 0.5f;
+                const float e0 = r0 - f.edge[0].dy * (x - f.edge[0].x0);
+                const float e1 = r1 - f.edge[1].dy * (x - f.edge[1].x0);
+                const float e2 = r2 - f.edge[2].dy * (x - f.edge[2].x0);
+                const bool positive = (e0 >= 0) & (e1 >= 0) & (e2 >= 0);
+                const bool negative = (e0 <= 0) & (e1 <= 0) & (e2 <= 0);
+                const float above = e0 * f.z_over_w[0] + e1 * f.z_over_w[1] + e2 * f.z_over_w[2];
+                const float below = e0 * f.inverse_w[0] + e1 * f.inverse_w[1] + e2 * f.inverse_w[2];
+                const float z = above / below;
+                const bool wins = (positive | negative) & (below != 0) & (z < depth_row[column]);
+                depth_row[column] = wins ? z : depth_row[column];
+                winner_row[column] = wins ? id : winner_row[column];
+            }
+        }
+    }
+}
+
+OMEGA_CLONES
+void resolve_band(const Face* faces, const int* winner, int y_first, int y_last, int W, int64_t* face_index,
+                  float* barycentric) {
+    for (int row = y_first; row <= y_last; row++) {
+        const float y = row + 0.5f;
+        for (int column = 0; column < W; column++) {
+            const int64_t pixel = (int64_t)row * W + column;
+            const int id = winner[pixel];
+            face_index[pixel] = id;
+            float* b = barycentric + 3 * pixel;
+            if (id < 0) {
+                b[0] = b[1] = b[2] = 0.0f;
+                continue;
+            }
+            const Face& f = faces[id];
+            const float x = column + 0.5f;
+            float e[3], total = 0.0f;
+            for (int k = 0; k < 3; k++) {
+                e[k] = (edge_row(f.edge[k], y) - f.edge[k].dy * (x - f.edge[k].x0)) * f.inverse_w[k];
+                total += e[k];
+            }
+            const float scale = 1.0f / total;
+            for (int k = 0; k < 3; k++) b[k] = e[k] * scale;
+        }
+    }
+}
+
+// Face ids of every band, in face order: starts[band] .. starts[band + 1] of `members`.
+void bin_faces(const std::vector<Face>& faces, int bands, std::vector<int64_t>& starts, std::vector<int>& members) {
+    starts.assign(bands + 1, 0);
+    auto visible = [](const Face& f) { return f.x_first <= f.x_last && f.y_first <= f.y_last; };
+    for (const Face& f : faces)
+        if (visible(f))
+            for (int b = f.y_first / kBandRows; b <= f.y_last / kBandRows; b++) starts[b + 1]++;
+    for (int b = 0; b < bands; b++) starts[b + 1] += starts[b];
+    members.resize(starts[bands]);
+    std::vector<int64_t> next(starts.begin(), starts.end() - 1);
+    for (size_t id = 0; id < faces.size(); id++)
+        if (visible(faces[id]))
+            for (int b = faces[id].y_first / kBandRows; b <= faces[id].y_last / kBandRows; b++)
+                members[next[b]++] = (int)id;
+}
+
+}  // namespace
+
+// clip_vertices [V, 4], faces [F, 3] -> face_index [H, W], barycentric [H, W, 3], depth [H, W].
+// Returns 0, or 1 when a face names a vertex that does not exist.
+OMEGA_EXPORT int omega_mesh_raster(const float* clip_vertices, int64_t V, const int64_t* faces, int64_t F,
+                                   int64_t height, int64_t width, int threads, int64_t* face_index,
+                                   float* barycentric, float* depth) {
+    const int H = (int)height, W = (int)width, bands = (H + kBandRows - 1) / kBandRows;
+    std::vector<Face> prepared(F);
+    int bad = 0;
+    const int64_t chunk = 1024;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(| : bad)
+    for (int64_t begin = 0; begin < F; begin += chunk)
+        bad |= set_up_faces(clip_vertices, V, faces, begin, std::min(F, begin + chunk), H, W, prepared.data());
+    if (bad) return 1;
+
+    std::vector<int64_t> starts;
+    std::vector<int> members;
+    bin_faces(prepared, bands, starts, members);
+    std::vector<int> winner((size_t)H * W);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int band = 0; band < bands; band++) {
+        const int y_first = band * kBandRows, y_last = std::min(H, y_first + kBandRows) - 1;
+        const int64_t first = (int64_t)y_first * W, past = (int64_t)(y_last + 1) * W;
+        std::fill(depth + first, depth + past, std::numeric_limits<float>::infinity());
+        std::fill(winner.begin() + first, winner.begin() + past, -1);
+        draw_band(prepared.data(), members.data() + starts[band], starts[band + 1] - starts[band], y_first, y_last,
+                  W, depth, winner.data());
+        resolve_band(prepared.data(), winner.data(), y_first, y_last, W, face_index, barycentric);
+    }
+    return 0;
+}
+
+OMEGA_EXPORT int omega_abi_version() { return OMEGA_ABI_VERSION; }
+
+OMEGA_EXPORT const char* omega_source_hash() { return OMEGA_SOURCE_HASH; }

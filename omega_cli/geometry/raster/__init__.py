@@ -1,0 +1,72 @@
+"""Meshes seen by cameras: rasterised face index, barycentrics and depth, and interpolation of values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from omega_cli.geometry.camera import Camera
+from omega_cli.kernels.mesh_raster import Fragments, rasterize_mesh
+
+__all__ = ["BACKENDS", "Fragments", "clip_vertices", "interpolate", "rasterize"]
+
+BACKENDS = ("auto", "native", "torch", "pytorch3d")
+
+
+def clip_vertices(vertices: Tensor, camera: Camera) -> Tensor:  # [V, 3] m -> [V, 4]
+    """Homogeneous pixel coordinates (x, y, depth, w): pixel = (x / w, y / w), depth in metres."""
+    points = camera.to_camera(vertices)
+    K = camera.K.to(points)
+    z = points[:, 2]
+    w = torch.ones_like(z) if camera.model == "ortho" else z
+    return torch.stack([points[:, 0] * K[0, 0] + w * K[0, 2], points[:, 1] * K[1, 1] + w * K[1, 2], z, w], -1)
+
+
+def rasterize(
+    vertices: Tensor,  # [V, 3] world, m
+    faces: Tensor,  # [F, 3]
+    camera: Camera,
+    *,
+    backend: str = "auto",
+    size: int | tuple[int, int] | None = None,
+) -> Fragments:
+    """What `camera` sees of the mesh at each pixel centre; rules in `kernels.mesh_raster`.
+
+    size: another image size (pixels of a square, or (height, width)); the camera is scaled to it.
+    backend: auto (native where it can run, else torch), native, torch, pytorch3d. No gradient flows
+    here: use `interpolate`. Raises OmegaError when the named backend is not available.
+    """
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise ValueError(f"vertices must be [V, 3], got {tuple(vertices.shape)}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+        camera = camera.resized(width, height)
+    with torch.no_grad():
+        if backend == "pytorch3d":
+            from omega_cli.geometry.raster import pytorch3d_backend
+
+            return pytorch3d_backend.rasterize(vertices, faces, camera)
+        clip = clip_vertices(vertices, camera)
+        return rasterize_mesh(clip, faces, (camera.height, camera.width), backend=backend)
+
+
+def interpolate(
+    fragments: Fragments,
+    faces: Tensor,  # [F, 3]
+    values: Tensor,  # [V, C]
+) -> Tensor:  # [H, W, C]
+    """Per-vertex values at every pixel, zeros where empty.
+
+    Differentiable with respect to `values` (a constant linear map); the fragments are constants, so
+    no gradient reaches the silhouette or the vertex positions through them. `faces` may be another
+    topology over the same face order (uv_faces with values = uvs).
+    """
+    seen = fragments.face_index.flatten() >= 0
+    corners = faces[fragments.face_index.flatten()[seen]]  # [n, 3]
+    weights = fragments.barycentric.reshape(-1, 3)[seen].to(values)
+    blended = torch.nn.functional.embedding_bag(corners, values, per_sample_weights=weights, mode="sum")
+    out = values.new_zeros(len(seen), values.shape[1])
+    out[seen] = blended
+    return out.reshape(*fragments.face_index.shape, values.shape[1])
