@@ -1,0 +1,1 @@
+"""Weights are records: which file, from where, under which licence, with which digest."""
