@@ -1,0 +1,139 @@
+"""Hair texture for what the photo did not see, made from the hair that it did see.
+
+The head is charted as (angle about the crown axis, arc from the crown): hair grows from the crown and
+falls along the second axis, so photo detail moved within the chart keeps its flow. Detail is the photo's
+hair minus its blur; patches of it are blended with weights whose squares sum to one, which keeps the
+variance of the texture (Heitz and Neyret 2018, "High-Performance By-Example Noise").
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..kernels.uv_splat import uv_splat
+
+CROWN_AXIS = (0.0, 0.94, -0.34)  # whorl: above and behind the centre of the skull
+SKULL_CENTRE = (0.0, 0.035, -0.015)  # m, head frame
+CHART = (320, 640)  # rows along the arc, columns about the axis
+ARC_LENGTH = 0.40  # m covered by the rows
+PATCH = (40, 24)  # longer along the strands than across
+BLUR = 7.0  # px: what is coarser than this is colour, not texture
+
+
+def chart_coordinates(points: Tensor) -> Tensor:  # [N, 3] m -> [N, 2] in [0, 1]: (angle, arc)
+    """Angle 0.5 is the forehead; arc 0 is the crown. Below the ears the arc goes on straight down."""
+    axis = torch.tensor(CROWN_AXIS, dtype=points.dtype)
+    axis = axis / axis.norm()
+    right = torch.tensor([1.0, 0.0, 0.0], dtype=points.dtype)
+    front = torch.linalg.cross(right, axis)
+    d = points - torch.tensor(SKULL_CENTRE, dtype=points.dtype)
+    up = d @ axis
+    a, b = d @ right, d @ front
+    angle = torch.atan2(a, b) / (2 * math.pi) + 0.5
+    radius = d.norm(dim=-1)
+    polar = torch.atan2((a * a + b * b).sqrt(), up)
+    skull = 0.1 * polar.clamp_max(math.pi / 2)
+    hanging = torch.where(polar > math.pi / 2, -up, torch.zeros_like(up))
+    # thick hair lies further out, but its strands are as long as the arc they follow
+    return torch.stack([angle, ((skull + hanging) / ARC_LENGTH).clamp(0, 1)], -1) + 0 * radius[:, None]
+
+
+def masked_blur(values: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [C, H, W], [1, H, W]
+    """Gaussian blur that reads only inside the mask."""
+    radius = max(1, int(3 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=values.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+
+    def blur(v: Tensor) -> Tensor:
+        v = F.conv2d(v[:, None], kernel[None, None, :, None], padding=(radius, 0))
+        return F.conv2d(v, kernel[None, None, None, :], padding=(0, radius))[:, 0]
+
+    return blur(values * mask) / blur(mask).clamp_min(1e-4)
+
+
+def photo_detail(rgb: Tensor, hair: Tensor) -> Tensor:  # [3, H, W], [1, H, W] -> [3, H, W]
+    """Fine texture of the hair: the photo minus its blur within the hair, outliers clipped at 3 sigma."""
+    detail = (rgb - masked_blur(rgb, hair, BLUR)) * hair
+    inside = hair.expand_as(detail) > 0.5
+    spread = detail[inside].std() if inside.sum() > 8 else detail.new_zeros(())
+    limit = 3 * float(spread) + 1e-6
+    return detail.clamp(-limit, limit)
+
+
+def synthesise_chart(
+    detail: Tensor,  # [N, 3] fine texture at N hair pixels of the photo
+    coordinates: Tensor,  # [N, 2] their chart coordinates
+    generator: torch.Generator,
+) -> Tensor:  # [3, rows, columns], zero mean
+    """Texture over the whole chart from the part that the photo shows.
+
+    Patches wholly inside the known part are drawn at random and blended, variance kept. Too little
+    known hair gives procedural strands of the same contrast.
+    """
+    rows, columns = CHART
+    ones = detail.new_ones(len(detail), 1)
+    splat = uv_splat(torch.cat([detail, ones], 1)[None], coordinates[None], CHART)[0]
+    density = splat[3:]
+    known = (F.avg_pool2d(density[None], 3, 1, 1)[0] > 0.25).float()
+    smooth = F.avg_pool2d(splat[None], 3, 1, 1)[0]
+    filled = torch.where(
+        density > 0.35, splat[:3] / density.clamp_min(1e-6), smooth[:3] / smooth[3:].clamp_min(1e-6)
+    )
+    exemplar = filled * known
+    spread = detail.std(0, keepdim=True).T[..., None] if len(detail) > 8 else detail.new_zeros(3, 1, 1)
+
+    height, width = PATCH
+    share = F.avg_pool2d(known[None], (height, width), 1)[0, 0]
+    spots = torch.nonzero(share > 0.93)
+    if len(spots) < 40:
+        return strands(generator) * spread
+    window = torch.outer(_hann(height), _hann(width))
+    total, power = (
+        exemplar.new_zeros(3, rows + height, columns + width),
+        exemplar.new_zeros(rows + height, columns + width),
+    )
+    for top in range(0, rows, height // 2):
+        for left in range(0, columns, width // 2):
+            # hair near the crown is not hair near the tips: prefer sources at a similar arc
+            pick = spots[torch.randint(len(spots), (12,), generator=generator)]
+            y, x = pick[(pick[:, 0] - top).abs().argmin()].tolist()
+            patch = exemplar[:, y : y + height, x : x + width]
+            total[:, top : top + height, left : left + width] += window * patch
+            power[top : top + height, left : left + width] += window**2
+    # the angle is periodic: what overhangs on the right belongs to the left edge
+    total[:, :, :width] += total[:, :, columns:]
+    power[:, :width] += power[:, columns:]
+    chart = total / power.sqrt().clamp_min(1e-4)
+    chart = chart[:, :rows, :columns]
+    return chart * (spread / chart.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)).clamp(0.3, 2.0)
+
+
+def strands(generator: torch.Generator) -> Tensor:  # [3, rows, columns], zero mean, unit variance
+    """Procedural strands: noise stretched along the arc in three widths, the same in all channels."""
+    rows, columns = CHART
+    out = torch.zeros(1, rows, columns)
+    for width, gain in ((1, 1.0), (3, 0.8), (8, 0.6)):
+        noise = torch.randn(1, 1, rows + 64, columns, generator=generator)
+        noise = F.avg_pool2d(F.pad(noise, (width, width, 0, 0), mode="circular"), (65, 2 * width + 1), 1)[0]
+        out = out + gain * noise / noise.std()
+    return (out / out.std()).expand(3, -1, -1)
+
+
+def read_chart(chart: Tensor, coordinates: Tensor) -> Tensor:  # [3, R, C], [N, 2] -> [N, 3]
+    """Bilinear, periodic in the angle."""
+    columns = chart.shape[2]
+    wrapped = torch.cat([chart[:, :, -1:], chart, chart[:, :, :1]], dim=2)
+    x = (coordinates[:, 0] * columns + 1) / (columns + 2)
+    grid = torch.stack([x, coordinates[:, 1]], -1) * 2 - 1
+    return F.grid_sample(wrapped[None], grid[None, None], padding_mode="border", align_corners=False)[
+        0, :, 0
+    ].T
+
+
+def _hann(n: int) -> Tensor:
+    return torch.sin(math.pi * (torch.arange(n) + 0.5) / n) ** 2 + 1e-3

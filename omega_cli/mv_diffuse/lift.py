@@ -1,0 +1,158 @@
+"""The analytic base of mv-diffuse: the portrait lifted onto the fitted head and seen from six sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry.camera import Camera
+from ..geometry.raster import interpolate, rasterize
+from ..head.model import HeadModel
+from ..head.params import HeadParams
+from . import texture as texture_maths
+from .inflate import Outline, inflate
+from .photo import Photo, sample
+from .texture import CLOTH, EARS, HAIR_LIKE, NECK, Surface, is_in, mirror_of
+
+
+@dataclass(frozen=True)
+class View:
+    """One canonical view: rgb [3, H, W] on white, normal [3, H, W] world space, mask [1, H, W]."""
+
+    camera: Camera
+    rgb: Tensor
+    normal: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Lift:
+    """The six views with what they were made of: displacement [V, 3] m and texture [3, T, T]."""
+
+    views: list[View]
+    displacement: Tensor
+    texture: Tensor
+
+
+def head_frame(model: HeadModel, params: HeadParams, camera: Camera) -> tuple[HeadParams, Camera]:
+    """Remove the head's rotation and place: the head at rest in its own frame, the camera moved instead.
+
+    The photo's expression, jaw and eyes stay. Where the neck was bent, the skull's own motion is what
+    the camera keeps.
+    """
+    posed = model(params)
+    transform = posed.transforms[0, 1]  # the neck joint carries the skull: root and neck rotation together
+    zero = torch.zeros_like(params.transl)
+    rest = params.replace(global_orient=zero, neck_pose=zero, transl=zero)
+    at_rest = model(rest).transforms[0, 1]
+    world = transform @ torch.linalg.inv(at_rest)
+    viewmat = camera.viewmat @ world
+    scale = torch.linalg.det(viewmat[:3, :3]).clamp_min(1e-9) ** (1 / 3)
+    viewmat = torch.cat([viewmat[:3] / scale, viewmat[3:]])
+    return rest, Camera(camera.K, viewmat, camera.width, camera.height, camera.model, camera.id)
+
+
+def hair_facts(surface: Surface, photo: Photo) -> tuple[bool, tuple[bool, bool]]:
+    """Does hair fall below the jaw, and are the (left, right) ears covered? Read from the parsing."""
+    regions = surface.model.regions
+    pixels, _ = photo.camera.project(surface.vertices)
+    hair = is_in(photo.labels, HAIR_LIKE) & (photo.alpha[0] > 0.5)
+    ear = photo.labels == EARS
+    height, width = hair.shape
+    chin = pixels[regions["face"], 1].max()
+    rows = torch.arange(height)[:, None].expand(-1, width)
+    long_hair = bool((hair & (rows > chin)).sum() > 0.004 * hair.sum().clamp_min(1) + 40)
+
+    def covered(name: str) -> bool:
+        p = pixels[regions[name]]
+        low, high = p.min(0).values.floor().long(), p.max(0).values.ceil().long()
+        x0, x1 = int(low[0].clamp(0, width - 1)), int(high[0].clamp(1, width))
+        y0, y1 = int(low[1].clamp(0, height - 1)), int(high[1].clamp(1, height))
+        if x1 <= x0 or y1 <= y0:
+            return False
+        box_hair, box_ear = hair[y0:y1, x0:x1].float().mean(), ear[y0:y1, x0:x1].float().mean()
+        return bool(box_hair > 0.45 and box_ear < 0.05)
+
+    return long_hair, (covered("left_ear"), covered("right_ear"))
+
+
+def lift_views(
+    model: HeadModel,
+    params: HeadParams,  # T = 1, head frame (see head_frame)
+    camera: Camera,  # the photo's, in the head frame
+    rgba: Tensor,  # [4, H, W]
+    labels: Tensor,  # [H, W]
+    cameras: list[Camera],
+    texture_size: int,
+    do_inflate: bool,
+    do_mirror: bool,
+    generator: torch.Generator,
+) -> Lift:
+    """Six views of the head that the photo shows."""
+    mirror = mirror_of(model)
+    bare = model(params).vertices[0]
+    photo = photo_of(rgba, labels, camera, bare, model.faces)
+    long_hair, hidden = hair_facts(Surface.of(model, bare, mirror), photo)
+    displacement = torch.zeros_like(bare)
+    if do_inflate:
+        outline = Outline(
+            head=((rgba[3] > 0.5) & ~is_in(labels, (0, CLOTH, NECK))).numpy(),
+            hair=((rgba[3] > 0.5) & is_in(labels, HAIR_LIKE)).numpy(),
+        )
+        regions = {name: region.numpy() for name, region in model.regions.items()}
+        moved = inflate(
+            bare.numpy().astype(np.float64), model.faces, regions, mirror.numpy(), camera, outline, hidden
+        )
+        displacement = torch.from_numpy(moved).float()
+    surface = Surface.of(model, bare + displacement, mirror)
+    photo = photo_of(rgba, labels, camera, surface.vertices, model.faces)
+    texture = texture_maths.build_texture(
+        surface, photo, texture_size, do_mirror, long_hair, hidden, generator
+    )
+    return Lift([render_view(surface, photo, texture, c) for c in cameras], displacement, texture)
+
+
+def photo_of(rgba: Tensor, labels: Tensor, camera: Camera, vertices: Tensor, faces: Tensor) -> Photo:
+    depth = rasterize(vertices, faces, camera).depth
+    return Photo(rgba[:3], rgba[3:], labels, depth, camera)
+
+
+def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera) -> View:
+    """Colour, normal and soft mask of one view; where the photo saw the surface, its own pixels."""
+    model = surface.model
+    fragments = rasterize(surface.vertices, model.faces, camera)
+    hit = fragments.face_index >= 0
+    normal = F.normalize(interpolate(fragments, model.faces, surface.normals), dim=-1)
+    uv = interpolate(fragments, model.uv_faces, model.uvs)
+    points = interpolate(fragments, model.faces, surface.vertices)
+    rgb = F.grid_sample(texture[None], (uv * 2 - 1)[None], padding_mode="border", align_corners=False)[0]
+
+    seen = sample(photo, points[hit], normal[hit])
+    inner = torch.zeros(len(surface.vertices))
+    for name in ("teeth", "tongue", "mouth_inside"):
+        inner[model.regions[name]] = 1
+    cavity = interpolate(fragments, model.faces, inner[:, None])[hit][:, 0]
+    trust = seen.weight * ~is_in(seen.label, (0,))
+    low = interpolate(
+        fragments, model.faces, (model.regions["neck"] | model.regions["boundary"]).float()[:, None]
+    )
+    trust = trust * torch.where(seen.label == CLOTH, low[hit][:, 0], torch.ones(()))
+    trust = trust * (cavity < 0.5)
+    rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * rgb[:, hit]
+
+    mask = coverage(surface.vertices, model.faces, camera)
+    rgb = texture_maths.push_pull(rgb, hit[None].float())
+    rgb = rgb * mask + 1 - mask
+    white = torch.ones(3, 1, 1)
+    encoded = torch.where(hit[None], normal.permute(2, 0, 1), white)
+    return View(camera, rgb.clamp(0, 1), encoded, mask)
+
+
+def coverage(vertices: Tensor, faces: Tensor, camera: Camera) -> Tensor:  # [1, H, W]
+    """Anti-aliased silhouette: four samples a pixel."""
+    fine = rasterize(vertices, faces, camera.resized(2 * camera.width, 2 * camera.height))
+    return F.avg_pool2d((fine.face_index >= 0).float()[None, None], 2)[0]

@@ -1,0 +1,101 @@
+"""mv-diffuse, files in, files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..avatar import codecs, layout, record
+from ..avatar.layout import Avatar
+from ..console import Report
+from ..errors import OmegaError
+from ..head.assets import load_head
+from .config import MvDiffuseConfig
+from .lift import View, head_frame, lift_views
+from .views import canonical_cameras
+
+
+def run(
+    avatar: Avatar,
+    config: MvDiffuseConfig,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    report: Report,
+    force: bool = False,
+    views: Path | None = None,
+) -> Path:
+    """source/ -> views/. `views`: the user's own pictures, taken as they are (see the command's help)."""
+    source = avatar.source
+    inputs = [source / n for n in (layout.SOURCE_IMAGE, layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
+    for path in inputs:
+        record.needs(path, "omega track IMAGE -o " + str(avatar.root))
+    own = user_files(views) if views is not None else {}
+    model = load_head()
+    with record.writing_stage(
+        avatar, stage="mv-diffuse", folder=avatar.views, config=config, seed=seed,
+        inputs=[*inputs, *own.values()], weights={"open_head": model.sha256}, device=device, report=report,
+        force=force,
+    ) as out:  # fmt: skip
+        params, camera = head_frame(
+            model, codecs.load_params(source / layout.FLAME), codecs.load_cameras(source / layout.CAMERAS)[0]
+        )
+        lift = lift_views(
+            model,
+            params,
+            camera,
+            codecs.load_image(source / layout.SOURCE_IMAGE, 4),
+            codecs.load_labels(source / layout.SOURCE_PARSING),
+            canonical_cameras(config.size, config.half_extent),
+            config.texture_size,
+            config.inflate,
+            config.mirror,
+            torch.Generator().manual_seed(seed),
+        )
+        for view in lift.views:
+            write_view(out.path, view, own)
+        codecs.save_cameras(out.path / layout.CAMERAS, [view.camera for view in lift.views])
+        sheet = [codecs.load_image(out.path / layout.view_rgb(v.camera.id), 3) for v in lift.views]
+        sheet += [codecs.load_image(out.path / layout.view_normal(v.camera.id), 3) for v in lift.views]
+        codecs.save_image(out.path / layout.SHEET, codecs.contact_sheet(sheet, columns=len(lift.views)))
+        thickness = lift.displacement.norm(dim=-1)
+        out.metrics["hair_thickness_max_m"] = round(float(thickness.max()), 4)
+        out.summary = f"{len(lift.views)} views of {config.size} px" + (
+            f", {len(own)} files yours" if own else ""
+        )
+    return avatar.views
+
+
+def write_view(folder: Path, view: View, own: dict[str, Path]) -> None:
+    """One view's three pictures; a file of the user's is copied byte for byte."""
+    normal = (view.normal * 0.5 + 0.5).clamp(0, 1)
+    made = {
+        layout.view_rgb(view.camera.id): view.rgb,
+        layout.view_normal(view.camera.id): normal,
+        layout.view_mask(view.camera.id): view.mask,
+    }
+    for name, image in made.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name in own:
+            path.write_bytes(own[name].read_bytes())
+        else:
+            codecs.save_image(path, image)
+
+
+def user_files(folder: Path) -> dict[str, Path]:
+    """The view files that a user's folder holds; refuses one that lacks colour views or has odd sizes."""
+    names = [layout.view_rgb, layout.view_normal, layout.view_mask]
+    found = {n(az): folder / n(az) for az in layout.AZIMUTHS for n in names if (folder / n(az)).is_file()}
+    missing = [layout.view_rgb(az) for az in layout.AZIMUTHS if layout.view_rgb(az) not in found]
+    if missing:
+        raise OmegaError(
+            f"{folder} lacks {', '.join(missing)}.",
+            "A view set has six colour pictures: rgb/000.png ... rgb/315.png.",
+        )
+    shapes = {tuple(np.shape(codecs.load_image(path, 3))[1:]) for path in found.values()}
+    if len(shapes) > 1 or any(h != w for h, w in shapes):
+        raise OmegaError(f"The views in {folder} differ in size or are not square: {sorted(shapes)}.")
+    return found

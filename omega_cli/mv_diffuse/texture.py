@@ -1,0 +1,232 @@
+"""The head's colour as a UV texture: seen, mirrored, continued (skin) or synthesised (hair)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry.mesh import edges as mesh_edges
+from ..geometry.mesh import vertex_normals
+from ..geometry.uvmap import rasterize_uv
+from ..head.model import HeadModel
+from . import hair as hair_maths
+from .fill import harmonic_fill, push_pull
+from .photo import Photo, Samples, sample
+
+# Labels of source/parsing.png (avatar/layout.py).
+SKIN, NOSE, EARS, NECK, CLOTH, HAIR, HAT = 1, 7, 5, 11, 13, 14, 15
+PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
+HAIR_LIKE = (HAIR, HAT)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The fitted, inflated head in the head frame: vertices, normals [V, 3] and the model it belongs to."""
+
+    model: HeadModel
+    vertices: Tensor
+    normals: Tensor
+    mirror: Tensor  # [V] long
+
+    @staticmethod
+    def of(model: HeadModel, vertices: Tensor, mirror: Tensor) -> Surface:
+        return Surface(model, vertices, vertex_normals(vertices, model.faces), mirror)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What photo and mirror together say of N points: rgb [N, 3], weight [N], hair in [0, 1] [N]."""
+
+    rgb: Tensor
+    weight: Tensor
+    hair: Tensor
+    label: Tensor
+
+
+def is_in(labels: Tensor, values: tuple[int, ...]) -> Tensor:
+    return torch.isin(labels, labels.new_tensor(values))
+
+
+def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tensor, mirror: bool) -> Evidence:
+    """Photo evidence for points given as three vertices [N, 3] and barycentric weights [N, 3].
+
+    The mirrored point speaks only as far as the point itself is not seen, so that the seam is soft.
+    """
+
+    def at(idx: Tensor) -> Samples:
+        points = (surface.vertices[idx] * barycentric[..., None]).sum(1)
+        normals = F.normalize((surface.normals[idx] * barycentric[..., None]).sum(1), dim=-1)
+        return sample(photo, points, normals)
+
+    own = at(vertex_idx)
+    rgb, weight, label = own.rgb, own.weight, own.label
+    if mirror:
+        other = at(surface.mirror[vertex_idx])
+        share = other.weight * (1 - own.weight) * (own.weight < 0.5)
+        total = (weight + share).clamp_min(1e-8)
+        rgb = (own.rgb * weight[:, None] + other.rgb * share[:, None]) / total[:, None]
+        label = torch.where(own.weight >= share, own.label, other.label)
+        weight = weight + share
+    return Evidence(rgb, weight.clamp(0, 1), is_in(label, HAIR_LIKE).float(), label)
+
+
+def hair_field(surface: Surface, seen: Evidence, long_hair: bool, hidden_ears: tuple[bool, bool]) -> Tensor:
+    """[V] in [0, 1]: where the head wears hair. Seen vertices know; the rest follow neighbours and priors."""
+    regions = surface.model.regions
+    n = len(surface.vertices)
+    prior, trust = torch.zeros(n), torch.full((n,), 0.02)
+    scalp = regions["scalp"]
+    has_hair = float((seen.hair * seen.weight)[scalp].sum() / seen.weight[scalp].sum().clamp_min(1e-6)) > 0.25
+    prior[scalp], trust[scalp] = float(has_hair), 0.05
+    back = scalp & (surface.normals[:, 2] < 0.1)
+    trust[back] = 0.5
+    for side, hidden in zip(("left_ear", "right_ear"), hidden_ears, strict=True):
+        prior[regions[side]], trust[regions[side]] = float(hidden), 4.0
+    nape = (regions["neck"] | regions["boundary"]) & (surface.normals[:, 2] < 0.2)
+    prior[nape], trust[nape] = float(long_hair), 0.5
+    known = seen.weight * 4
+    values = (known * seen.hair + trust * prior) / (known + trust)
+    field = harmonic_fill(
+        values[:, None].numpy(),
+        (known + trust).numpy(),
+        mesh_edges(surface.model.faces).numpy(),
+        surface.model.regions["skin"].numpy(),
+    )[:, 0]
+    return torch.from_numpy(field).float().clamp(0, 1)
+
+
+def continued_colour(surface: Surface, photo: Photo, labels: tuple[int, ...], mirror: bool) -> Tensor | None:
+    """[V, 3]: the photo's colour of the given labels, continued smoothly over the whole skin.
+
+    None when the photo shows (almost) nothing of these labels.
+    """
+    mask = (is_in(photo.labels, labels) & (photo.alpha[0] > 0.9)).float()[None]
+    mask = 1 - F.max_pool2d(1 - mask[None], 5, 1, 2)[0]
+    if mask.sum() < 60:
+        return None
+    blurred = Photo(
+        hair_maths.masked_blur(photo.rgb, mask, 3.0),
+        photo.alpha * mask,
+        photo.labels,
+        photo.depth,
+        photo.camera,
+    )
+    n = len(surface.vertices)
+    corners = torch.arange(n)[:, None].expand(-1, 3)
+    seen = gather(blurred, surface, corners, surface.vertices.new_tensor([1.0, 0, 0]).expand(n, -1), mirror)
+    trust = seen.weight * is_in(seen.label, labels)
+    if trust.sum() < 5:
+        flat = (photo.rgb * mask).sum((1, 2)) / mask.sum()
+        return flat.expand(n, 3)
+    colour = harmonic_fill(
+        seen.rgb.numpy(),
+        (4 * trust).numpy(),
+        mesh_edges(surface.model.faces).numpy(),
+        surface.model.regions["skin"].numpy(),
+    )
+    return torch.from_numpy(colour).float().clamp(0, 1)
+
+
+def person_albedo(model: HeadModel, photo: Photo, skin: Tensor | None) -> Tensor:  # [V, 3]
+    """The model's generic colours for eyes, teeth, tongue and mouth in the photo's light."""
+    if model.albedo is None:
+        base = torch.full((len(model.v_template), 3), 0.5)
+        return base if skin is None else skin
+    if skin is None:
+        return model.albedo
+    face = model.regions["face"]
+    tint = (skin[face].mean(0) / model.albedo[face].mean(0).clamp_min(0.05)).clamp(0.4, 1.6)
+    return (model.albedo * tint.mean().clamp(0.55, 1.1)).clamp(0, 1)
+
+
+def build_texture(
+    surface: Surface,
+    photo: Photo,
+    size: int,
+    mirror: bool,
+    long_hair: bool,
+    hidden_ears: tuple[bool, bool],
+    generator: torch.Generator,
+) -> Tensor:  # [3, size, size]
+    """The whole head's texture; texels outside the layout are filled from their neighbours."""
+    model = surface.model
+    n = len(surface.vertices)
+    corner = surface.vertices.new_tensor([1.0, 0, 0]).expand(n, -1)
+    at_vertices = gather(photo, surface, torch.arange(n)[:, None].expand(-1, 3), corner, mirror)
+    worn = hair_field(surface, at_vertices, long_hair, hidden_ears)
+    skin = continued_colour(surface, photo, PLAIN_SKIN, mirror)
+    hair = continued_colour(surface, photo, HAIR_LIKE, mirror)
+    albedo = person_albedo(model, photo, skin)
+    skin = albedo if skin is None else torch.where(model.regions["skin"][:, None], skin, albedo)
+    if hair is None:
+        hair, worn = skin, torch.zeros_like(worn)
+
+    face_index, barycentric = rasterize_uv(model.uvs, model.uv_faces, size)
+    covered = face_index >= 0
+    corners = model.faces[face_index[covered]]
+    b = barycentric[covered]
+
+    def on_texels(per_vertex: Tensor) -> Tensor:
+        return (per_vertex[corners] * b[..., None]).sum(1)
+
+    seen = gather(photo, surface, corners, b, mirror)
+    points = on_texels(surface.vertices)
+    mask = (is_in(photo.labels, HAIR_LIKE) & (photo.alpha[0] > 0.9)).float()[None]
+    strand = hair_strands(photo, mask, surface, generator)
+    hair_texel = on_texels(hair)
+    if strand is not None:
+        hair_texel = hair_texel + hair_maths.read_chart(strand, hair_maths.chart_coordinates(points))
+    share = ((on_texels(worn[:, None]) - 0.35) / 0.3).clamp(0, 1)
+    guess = share * hair_texel + (1 - share) * on_texels(skin)
+
+    # The photo may paint skin with hair (a fringe) but never the scalp's back with sky or collar, and a
+    # collar belongs to the neck's edge alone.
+    low = on_texels((model.regions["neck"] | model.regions["boundary"]).float()[:, None])[:, 0]
+    trust = seen.weight * torch.where(is_in(seen.label, (0, CLOTH)), low * (seen.label == CLOTH), 1.0)
+    inner = on_texels(
+        (model.regions["teeth"] | model.regions["tongue"] | model.regions["mouth_inside"]).float()[:, None]
+    )
+    texel = trust[:, None] * seen.rgb + (1 - trust[:, None]) * guess
+    texel = torch.where(inner > 0.5, on_texels(albedo), texel)
+
+    texture = torch.zeros(3, size, size)
+    texture[:, covered] = texel.T.clamp(0, 1)
+    return push_pull(texture, covered[None].float())
+
+
+def hair_strands(photo: Photo, mask: Tensor, surface: Surface, generator: torch.Generator) -> Tensor | None:
+    """Detail chart from the photo's hair pixels, or None where it shows no hair."""
+    inner = 1 - F.max_pool2d(1 - mask[None], 5, 1, 2)[0]
+    hit = (inner[0] > 0) & photo.depth.isfinite()
+    if hit.sum() < 60:
+        return None
+    detail = hair_maths.photo_detail(photo.rgb, inner)
+    rows, columns = torch.nonzero(hit, as_tuple=True)
+    K, depth = photo.camera.K, photo.depth[rows, columns]
+    ray = torch.stack(
+        [(columns + 0.5 - K[0, 2]) / K[0, 0], (rows + 0.5 - K[1, 2]) / K[1, 1], torch.ones(len(rows))], -1
+    )
+    in_camera = (
+        ray * depth[:, None]
+        if photo.camera.model == "pinhole"
+        else torch.cat([ray[:, :2], depth[:, None]], -1)
+    )
+    R, t = photo.camera.viewmat[:3, :3], photo.camera.viewmat[:3, 3]
+    points = (in_camera - t) @ R
+    return hair_maths.synthesise_chart(
+        detail[:, rows, columns].T, hair_maths.chart_coordinates(points), generator
+    )
+
+
+def mirror_of(model: HeadModel) -> Tensor:  # [V] long
+    """The model's left-right map, or nearest vertices across x = 0 for models that carry none."""
+    if model.mirror_index is not None:
+        return model.mirror_index
+    from scipy.spatial import cKDTree
+
+    template = model.v_template.numpy()
+    return torch.from_numpy(cKDTree(template * np.array([-1.0, 1.0, 1.0])).query(template)[1]).long()
