@@ -1,0 +1,6 @@
+"""Multi-view feature splatting (paper 3.3, eq. 4 to 7).
+
+Reads views/ (six RGB views, masks, cameras), mesh/ (the deformed head in the views' pose) and, to tell
+eye from lid, source/ (parsing, camera). Writes uv/: the canonical UV feature map, its weight, the identity
+vector and three pictures. Weights: none; the features are the view's RGB and a fixed filter bank.
+"""
