@@ -17,7 +17,9 @@ class ReenactConfig:
     background: Literal["grey", "white", "black"] = opt("grey", "Colour behind the avatar.")
     side_by_side: bool = opt(False, "Show the driver to the left of the avatar.")
     relative: bool = opt(True, "Motion relative to the driver's neutral face, or as tracked.")
-    keep_expression: float = opt(0.0, "Share of the photo's own expression kept at the driver's neutral, 0 to 1.")
+    keep_expression: float = opt(
+        0.0, "Share of the photo's own expression kept at the driver's neutral, 0 to 1."
+    )
     expression_gain: float = opt(1.0, "Factor on the driver's expression.")
     head_gain: float = opt(1.0, "Factor on the driver's head rotation; 0 holds the head still.")
     max_turn: float = opt(40.0, "Head rotation saturates softly at this angle, degrees.")

@@ -61,9 +61,7 @@ def test_a_full_blink_stays_full_from_a_raised_neutral():
 def test_absolute_takes_the_drivers_skull_orientation():
     driver = moving()
     still = avatar().replace(global_orient=torch.zeros(1, 3), neck_pose=torch.zeros(1, 3))
-    out = transfer.transfer_motion(
-        driver, driver.frame(2), still, NAMES, relative=False, max_turn_deg=90
-    )
+    out = transfer.transfer_motion(driver, driver.frame(2), still, NAMES, relative=False, max_turn_deg=90)
     wanted = axis_angle_to_matrix(driver.global_orient) @ axis_angle_to_matrix(driver.neck_pose)
     got = axis_angle_to_matrix(out.global_orient) @ axis_angle_to_matrix(out.neck_pose)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
