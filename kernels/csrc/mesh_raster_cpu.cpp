@@ -19,8 +19,8 @@ constexpr int kBandRows = 16;
 constexpr float kNear = 0.01f;
 
 // Edge k runs opposite corner k: value(x, y) = dx * (y - y0) - dy * (x - x0), times the sign that
-// undoes its being measured from the lower-numbered vertex. Two faces sharing an edge thus compute
-// exactly opposite numbers there, and no pixel falls between them.
+// makes the inside positive. Measuring from the lower-numbered vertex, two faces that share an edge
+// compute exactly opposite numbers there, and no pixel falls between them.
 struct Edge {
     float x0, y0, dx, dy;
 };
@@ -60,7 +60,7 @@ OMEGA_INLINE bool set_up_face(const float* clip, int64_t V, const int64_t* corne
         const bool flipped = corner[start] > corner[end];
         if (flipped) std::swap(start, end);
         // A sign flip of dx and dy flips the value exactly: the arithmetic is symmetric in sign.
-        const float sign = flipped ? -1.0f : 1.0f;
+        const float sign = flipped == (area > 0) ? -1.0f : 1.0f;
         face.edge[k] = {x[start], y[start], sign * (x[end] - x[start]), sign * (y[end] - y[start])};
     }
     const float lowest_x = std::min({x[0], x[1], x[2]}), highest_x = std::max({x[0], x[1], x[2]});
@@ -82,49 +82,82 @@ int set_up_faces(const float* clip, int64_t V, const int64_t* faces, int64_t beg
 
 OMEGA_INLINE float edge_row(const Edge& e, float y) { return e.dx * (y - e.y0); }
 
+// Eight neighbouring pixels at a time. Lanes past a face's box are rejected by the edge tests, and
+// lanes past the image land in the padding of the band's own buffers.
+constexpr int kLanes = 8;
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+typedef int32_t LaneInts __attribute__((vector_size(4 * kLanes)));
+
+template <class T>
+OMEGA_INLINE void load(T& lanes, const void* from) {
+    std::memcpy(&lanes, from, sizeof(T));
+}
+
+template <class T>
+OMEGA_INLINE void store(void* to, const T& lanes) {
+    std::memcpy(to, &lanes, sizeof(T));
+}
+
+struct Band {
+    int y_first, y_last, stride;  // stride: image width plus kLanes of padding
+    std::vector<float> depth;
+    std::vector<int32_t> winner;
+
+    explicit Band(int width) : stride(width + kLanes), depth(kBandRows * stride), winner(kBandRows * stride) {}
+
+    void reset(int first, int last) {
+        y_first = first, y_last = last;
+        std::fill(depth.begin(), depth.end(), std::numeric_limits<float>::max());
+        std::fill(winner.begin(), winner.end(), -1);
+    }
+};
+
 OMEGA_CLONES
-void draw_band(const Face* faces, const int* members, int64_t count, int y_first, int y_last, int W,
-               float* depth, int* winner) {
+void draw_band(const Face* faces, const int* members, int64_t count, Band& band) {
+    const Lanes ramp = {0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 6.5f, 7.5f};
     for (int64_t k = 0; k < count; k++) {
-        const int id = members[k];
+        const int32_t id = members[k];
         const Face& f = faces[id];
-        const int y_begin = std::max(f.y_first, y_first), y_end = std::min(f.y_last, y_last);
+        const int y_begin = std::max(f.y_first, band.y_first), y_end = std::min(f.y_last, band.y_last);
         for (int row = y_begin; row <= y_end; row++) {
             const float y = row + 0.5f;
             const float r0 = edge_row(f.edge[0], y), r1 = edge_row(f.edge[1], y), r2 = edge_row(f.edge[2], y);
-            float* depth_row = depth + (int64_t)row * W;
-            int* winner_row = winner + (int64_t)row * W;
-#pragma GCC ivdep
-            for (int column = f.x_first; column <= f.x_last; column++) {
-                const float x = column + 0.5f;
-                const float e0 = r0 - f.edge[0].dy * (x - f.edge[0].x0);
-                const float e1 = r1 - f.edge[1].dy * (x - f.edge[1].x0);
-                const float e2 = r2 - f.edge[2].dy * (x - f.edge[2].x0);
-                const bool positive = (e0 >= 0) & (e1 >= 0) & (e2 >= 0);
-                const bool negative = (e0 <= 0) & (e1 <= 0) & (e2 <= 0);
-                const float above = e0 * f.z_over_w[0] + e1 * f.z_over_w[1] + e2 * f.z_over_w[2];
-                const float below = e0 * f.inverse_w[0] + e1 * f.inverse_w[1] + e2 * f.inverse_w[2];
-                const float z = above / below;
-                const bool wins = (positive | negative) & (below != 0) & (z < depth_row[column]);
-                depth_row[column] = wins ? z : depth_row[column];
-                winner_row[column] = wins ? id : winner_row[column];
+            float* depth_row = band.depth.data() + (row - band.y_first) * band.stride;
+            int32_t* winner_row = band.winner.data() + (row - band.y_first) * band.stride;
+            for (int column = f.x_first; column <= f.x_last; column += kLanes) {
+                const Lanes x = ramp + (float)column;
+                const Lanes e0 = r0 - f.edge[0].dy * (x - f.edge[0].x0);
+                const Lanes e1 = r1 - f.edge[1].dy * (x - f.edge[1].x0);
+                const Lanes e2 = r2 - f.edge[2].dy * (x - f.edge[2].x0);
+                const Lanes above = e0 * f.z_over_w[0] + e1 * f.z_over_w[1] + e2 * f.z_over_w[2];
+                const Lanes below = e0 * f.inverse_w[0] + e1 * f.inverse_w[1] + e2 * f.inverse_w[2];
+                const Lanes z = above / below;
+                Lanes depth;
+                LaneInts winner;
+                load(depth, depth_row + column);
+                load(winner, winner_row + column);
+                const LaneInts wins = (e0 >= 0.0f) & (e1 >= 0.0f) & (e2 >= 0.0f) & (below > 0.0f) & (z < depth);
+                store(depth_row + column, wins ? z : depth);
+                store(winner_row + column, wins ? id + LaneInts{} : winner);
             }
         }
     }
 }
 
 OMEGA_CLONES
-void resolve_band(const Face* faces, const int* winner, int y_first, int y_last, int W, int64_t* face_index,
-                  float* barycentric) {
-    for (int row = y_first; row <= y_last; row++) {
+void resolve_band(const Face* faces, const Band& band, int W, int64_t* face_index, float* barycentric,
+                  float* depth) {
+    for (int row = band.y_first; row <= band.y_last; row++) {
         const float y = row + 0.5f;
+        const int64_t local = (int64_t)(row - band.y_first) * band.stride;
         for (int column = 0; column < W; column++) {
             const int64_t pixel = (int64_t)row * W + column;
-            const int id = winner[pixel];
+            const int32_t id = band.winner[local + column];
             face_index[pixel] = id;
             float* b = barycentric + 3 * pixel;
             if (id < 0) {
                 b[0] = b[1] = b[2] = 0.0f;
+                depth[pixel] = std::numeric_limits<float>::infinity();
                 continue;
             }
             const Face& f = faces[id];
@@ -136,6 +169,7 @@ void resolve_band(const Face* faces, const int* winner, int y_first, int y_last,
             }
             const float scale = 1.0f / total;
             for (int k = 0; k < 3; k++) b[k] = e[k] * scale;
+            depth[pixel] = band.depth[local + column];
         }
     }
 }
@@ -175,16 +209,15 @@ OMEGA_EXPORT int omega_mesh_raster(const float* clip_vertices, int64_t V, const 
     std::vector<int64_t> starts;
     std::vector<int> members;
     bin_faces(prepared, bands, starts, members);
-    std::vector<int> winner((size_t)H * W);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int band = 0; band < bands; band++) {
-        const int y_first = band * kBandRows, y_last = std::min(H, y_first + kBandRows) - 1;
-        const int64_t first = (int64_t)y_first * W, past = (int64_t)(y_last + 1) * W;
-        std::fill(depth + first, depth + past, std::numeric_limits<float>::infinity());
-        std::fill(winner.begin() + first, winner.begin() + past, -1);
-        draw_band(prepared.data(), members.data() + starts[band], starts[band + 1] - starts[band], y_first, y_last,
-                  W, depth, winner.data());
-        resolve_band(prepared.data(), winner.data(), y_first, y_last, W, face_index, barycentric);
+#pragma omp parallel num_threads(threads)
+    {
+        Band band(W);
+#pragma omp for schedule(dynamic, 1)
+        for (int b = 0; b < bands; b++) {
+            band.reset(b * kBandRows, std::min(H, (b + 1) * kBandRows) - 1);
+            draw_band(prepared.data(), members.data() + starts[b], starts[b + 1] - starts[b], band);
+            resolve_band(prepared.data(), band, W, face_index, barycentric, depth);
+        }
     }
     return 0;
 }
