@@ -1,4 +1,4 @@
-"""The separate parts of a head mesh: what each face belongs to, so that colours never cross from one to the next."""
+"""The separate parts of a head mesh: colours must never cross from one to the next."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from omega_cli.splat_uv.pyramid import UVPyramid, splat_pyramid
 
 @dataclass(frozen=True)
 class UVMap:
-    """features [C, R, R]; weight [1, R, R], what the finest level earned (0: never seen); per-view pyramids."""
+    """features [C, R, R]; weight [1, R, R], what the finest level earned (0: never seen); the pyramids."""
 
     features: Tensor
     weight: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +23,20 @@ LEAST_RELIABILITY = 0.02  # ours: a fainter pixel is background
 class PixelSamples:
     """The P pixels of one view that carry information.
 
-    pixel [P] flat index into H*W; uv [P, 2]; cosine [P] = max(0, n.v) in [0, 1]; reliability [P] in (0.02, 1];
-    points [P, 3] m, the surface points in the world.
+    pixel [P] flat index into H*W; uv [P, 2]; cosine [P] = max(0, n.v) in [0, 1]; reliability [P] in
+    (0.02, 1]; face_index [P] and barycentric [P, 3], the surface point seen.
     """
 
     pixel: Tensor
     uv: Tensor
     cosine: Tensor
     reliability: Tensor
-    points: Tensor
+    face_index: Tensor
+    barycentric: Tensor
+
+    def points(self, vertices: Tensor, faces: Tensor) -> Tensor:  # [V, 3], [F, 3] -> [P, 3]
+        """The seen surface points on any pose of the mesh."""
+        return (vertices[faces[self.face_index]] * self.barycentric[..., None]).sum(1)
 
     def gather(self, image: Tensor) -> Tensor:  # [C, H, W] -> [P, C]
         """The image's values at these pixels; differentiable to the image."""
@@ -40,13 +45,8 @@ class PixelSamples:
     def keep(self, reliability: Tensor) -> PixelSamples:
         """The same samples with another reliability [P]; those near 0 are dropped."""
         alive = reliability > LEAST_RELIABILITY
-        return PixelSamples(
-            self.pixel[alive],
-            self.uv[alive],
-            self.cosine[alive],
-            reliability[alive],
-            self.points[alive],
-        )
+        kept = replace(self, reliability=reliability)
+        return PixelSamples(*(getattr(kept, f.name)[alive] for f in fields(PixelSamples)))
 
 
 def spread_max(image: Tensor, radius: int) -> Tensor:  # [H, W] -> [H, W]
@@ -107,6 +107,11 @@ def pixel_samples(
         uv = interpolate(fragments, uv_faces, uvs)
         pixel = torch.arange(H * W, device=alpha.device)
         samples = PixelSamples(
-            pixel, uv.reshape(-1, 2), cosine.reshape(-1), reliability.reshape(-1), points.reshape(-1, 3)
+            pixel,
+            uv.reshape(-1, 2),
+            cosine.reshape(-1),
+            reliability.reshape(-1),
+            fragments.face_index.reshape(-1),
+            fragments.barycentric.reshape(-1, 3),
         )
         return samples.keep(samples.reliability)

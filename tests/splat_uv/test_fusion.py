@@ -22,7 +22,8 @@ def view(
     uv = torch.rand(count, 2, generator=g)
     uv[:, 0] = low + (high - low) * uv[:, 0]
     facing = torch.rand(count, generator=g) if cosine is None else torch.full((count,), cosine)
-    return PixelSamples(torch.arange(count), uv, facing, torch.ones(count), torch.zeros(count, 3))
+    where = (torch.zeros(count, dtype=torch.long), torch.zeros(count, 3))
+    return PixelSamples(torch.arange(count), uv, facing, torch.ones(count), *where)
 
 
 @pytest.mark.parametrize(
