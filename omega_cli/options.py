@@ -212,11 +212,16 @@ def common_options(function: Command) -> Command:
     return wrapped
 
 
+def print_json(document: Any) -> None:
+    """One JSON value on stdout."""
+    click.echo(json.dumps(document, indent=2, default=str))
+
+
 def _print_result(result: Any, as_json: bool) -> None:
     if result is None:
         return
     if isinstance(result, dict):
-        click.echo(json.dumps(result, indent=2, default=str))
+        print_json(result)
         return
     paths = [Path(p) for p in (result if isinstance(result, (list, tuple)) else [result])]
     if not as_json:
@@ -224,7 +229,7 @@ def _print_result(result: Any, as_json: bool) -> None:
             click.echo(str(path))
         return
     results = [{"path": str(path), **_summary(path)} for path in paths]
-    click.echo(json.dumps(results[0] if len(results) == 1 else {"results": results}, indent=2))
+    print_json(results[0] if len(results) == 1 else {"results": results})
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def resolve(name: str, report: Any = None) -> Path:
     path = find(name)
     if path is None:
         if not record.fetchable:
-            raise OmegaError(f"{record.file} is missing ({record.role}, used by {record.used_by}).", how_to_get(record))
+            what = f"{record.role}, used by {record.used_by}"
+            raise OmegaError(f"{record.file} is missing ({what}).", how_to_get(record))
         from omega_cli.weights import fetching
 
         return fetching.fetch(name, report)
@@ -111,6 +112,19 @@ def fetch(name: str, report: Any = None, *, force: bool = False) -> Path:
     from omega_cli.weights import fetching
 
     return fetching.fetch(name, report, force=force)
+
+
+def problem(name: str, *, thorough: bool = False) -> str:
+    """What is wrong with the file of `name` that is here: '' or a few words. `thorough` reads it all."""
+    record, path = entry(name), find(name)
+    if path is None:
+        return "missing"
+    size = path.stat().st_size
+    if record.bytes and size != record.bytes:
+        return f"damaged: {size} bytes, {record.bytes} expected"
+    if thorough and record.sha256 and sha256_of(path) != record.sha256:
+        return "damaged or another file: its sha256 is not the registry's"
+    return ""
 
 
 def how_to_get(record: Entry) -> str:

@@ -1,0 +1,1 @@
+"""What an avatar folder holds: fresh, stale, edited by hand or missing, and why. Reads only."""
