@@ -1,0 +1,209 @@
+// Front-to-back blending of splats, tile by tile, and its gradients. Meaning:
+// kernels/gaussian_reference.py blend.
+//
+// Sixteen neighbouring pixels are one SIMD value. Forward: each row of a tile walks its own list of
+// splats with the transmittance in a register, leaves the weights in a small buffer, and the colours
+// are then a little matrix product of that buffer, whatever their number. Backward: splat by splat in
+// the same order; what lies behind a splat is the finished image minus what has been laid so far.
+//
+// Tiles are independent and each splat's gradient is summed over its tiles in a fixed order, so the
+// results do not depend on the number of threads.
+
+#include <numeric>
+#include <vector>
+
+#include "gaussian_splat.h"
+
+namespace {
+
+using omega::kTile;
+using omega::Splat;
+using omega::TileRect;
+
+typedef float Row __attribute__((vector_size(4 * kTile)));
+typedef int32_t RowInts __attribute__((vector_size(4 * kTile)));
+
+constexpr float kMinAlpha = 1.0f / 255.0f, kMaxAlpha = 0.999f, kMinTransmittance = 1e-4f;
+constexpr float kLog2E = 1.44269504f;
+constexpr int kBatch = 64;  // splats of a row weighted before their colours are added
+
+OMEGA_INLINE Row load_row(const float* from) {
+    Row row;
+    std::memcpy(&row, from, sizeof(Row));
+    return row;
+}
+
+OMEGA_INLINE void store_row(float* to, const Row& row) { std::memcpy(to, &row, sizeof(Row)); }
+
+// The first `count` lanes from memory, the rest zero; and back.
+OMEGA_INLINE Row load_part(const float* from, int count) {
+    Row row = {};
+    std::memcpy(&row, from, 4 * count);
+    return row;
+}
+
+OMEGA_INLINE void store_part(float* to, const Row& row, int count) {
+    if (count == kTile)
+        store_row(to, row);
+    else
+        std::memcpy(to, &row, 4 * count);
+}
+
+OMEGA_INLINE float sum_row(const Row& row) {
+    float total = 0;
+    for (int i = 0; i < kTile; i++) total += row[i];
+    return total;
+}
+
+OMEGA_INLINE float max_row(const Row& row) {
+    float most = row[0];
+    for (int i = 1; i < kTile; i++) most = std::max(most, row[i]);
+    return most;
+}
+
+// 2^x for x <= 0 to 1e-7 relative: nearest integer into the exponent bits, a polynomial for the rest.
+OMEGA_INLINE Row exp2_row(Row x) {
+    x = x < -126.0f ? -126.0f + Row{} : x;
+    const RowInts whole = __builtin_convertvector(x - 0.5f, RowInts);  // truncates towards zero
+    const Row f = x - __builtin_convertvector(whole, Row);
+    Row p = 0.00134004322f * f + 0.0096760371f;
+    p = p * f + 0.0555032721f;
+    p = p * f + 0.240221074f;
+    p = p * f + 0.693147207f;
+    p = p * f + 1.00000008f;
+    const RowInts power = (whole + 127) << 23;
+    Row scale;
+    std::memcpy(&scale, &power, sizeof(Row));
+    return p * scale;
+}
+
+// A splat as the inner loops want it: exponents in powers of two, measured from the tile's corner.
+struct Packed {
+    float x, y, half_a, b, half_c, opacity;
+    int32_t index, row_first, row_last;
+};
+
+OMEGA_INLINE Packed pack(const Splat& s, float opacity, int32_t index, int tile_x, int tile_y) {
+    Packed p;
+    p.x = s.x - (float)(tile_x * kTile), p.y = s.y - (float)(tile_y * kTile);
+    p.half_a = -0.5f * kLog2E * s.a, p.b = -kLog2E * s.b, p.half_c = -0.5f * kLog2E * s.c;
+    p.opacity = opacity, p.index = index;
+    p.row_first = (int)std::ceil(omega::clamp(p.y - s.extent_y - 0.5f, 0.0f, (float)kTile));
+    p.row_last = (int)std::floor(omega::clamp(p.y + s.extent_y - 0.5f, -1.0f, (float)(kTile - 1)));
+    return p;
+}
+
+OMEGA_INLINE Row pixel_ramp() {
+    return Row{0.5f, 1.5f, 2.5f,  3.5f,  4.5f,  5.5f,  6.5f,  7.5f,
+               8.5f, 9.5f, 10.5f, 11.5f, 12.5f, 13.5f, 14.5f, 15.5f};
+}
+
+// Alpha of one splat over one row: 0 below the cut, at most kMaxAlpha.
+OMEGA_INLINE Row alpha_row(const Packed& p, int row, const Row& dx) {
+    const float dy = row + 0.5f - p.y;
+    const Row exponent = p.half_c * dy * dy + dx * (p.b * dy + p.half_a * dx);
+    Row alpha = p.opacity * exp2_row(exponent);
+    alpha = alpha > kMaxAlpha ? kMaxAlpha + Row{} : alpha;
+    return alpha < kMinAlpha ? Row{} : alpha;
+}
+
+// Blend weight of this splat; T is the transmittance, negative once a pixel is finished: the splat
+// that would take it to kMinTransmittance or below is not laid, and nothing after it.
+OMEGA_INLINE Row lay(const Row& alpha, Row& T) {
+    const Row next = T - T * alpha;
+    const RowInts finished = next <= kMinTransmittance;
+    const Row weight = finished ? Row{} : alpha * T;
+    T = finished ? (T < 0.0f ? T : -T) : next;
+    return weight;
+}
+
+// Add weights times colours of `count` splats to kChannels rows of sums.
+template <int kChannels>
+OMEGA_INLINE void add_colors(const float* weights, const float* const* colors, int count, int first, float* sums) {
+    Row sum[kChannels];
+    for (int c = 0; c < kChannels; c++) sum[c] = load_row(sums + c * kTile);
+    for (int k = 0; k < count; k++) {
+        const Row weight = load_row(weights + k * kTile);
+        const float* color = colors[k] + first;
+        for (int c = 0; c < kChannels; c++) sum[c] += weight * color[c];
+    }
+    for (int c = 0; c < kChannels; c++) store_row(sums + c * kTile, sum[c]);
+}
+
+OMEGA_INLINE void add_all_colors(const float* weights, const float* const* colors, int count, int C, float* sums) {
+    int c = 0;
+    for (; c + 8 <= C; c += 8) add_colors<8>(weights, colors, count, c, sums + c * kTile);
+    for (; c + 3 <= C; c += 3) add_colors<3>(weights, colors, count, c, sums + c * kTile);
+    for (; c < C; c++) add_colors<1>(weights, colors, count, c, sums + c * kTile);
+}
+
+struct Workspace {
+    std::vector<Packed> packed;
+    std::vector<int32_t> row_list[kTile];
+    std::vector<float> sums;     // [C, kTile]
+    std::vector<float> weights;  // [kBatch, kTile]
+    const float* colors[kBatch];
+};
+
+struct Image {
+    int H, W, C, columns, rows;
+
+    Image(int64_t height, int64_t width, int64_t channels)
+        : H((int)height), W((int)width), C((int)channels), columns((W + kTile - 1) / kTile),
+          rows((H + kTile - 1) / kTile) {}
+};
+
+OMEGA_CLONES
+void blend_tile(const Image& im, int tile, const Splat* splats, const float* opacities, const float* colors,
+                const int32_t* entries, int64_t count, Workspace& ws, float* image, float* alpha) {
+    const int tile_x = tile % im.columns, tile_y = tile / im.columns;
+    const int lanes = std::min(kTile, im.W - tile_x * kTile), tile_rows = std::min(kTile, im.H - tile_y * kTile);
+    const int64_t plane = (int64_t)im.H * im.W;
+    ws.packed.resize(count);
+    for (auto& list : ws.row_list) list.clear();
+    for (int64_t k = 0; k < count; k++) {
+        const Packed p = pack(splats[entries[k]], opacities[entries[k]], entries[k], tile_x, tile_y);
+        ws.packed[k] = p;
+        for (int row = p.row_first; row <= p.row_last; row++) ws.row_list[row].push_back((int32_t)k);
+    }
+    const Row ramp = pixel_ramp();
+    for (int row = 0; row < tile_rows; row++) {
+        Row T = Row{} + 1.0f;
+        std::fill(ws.sums.begin(), ws.sums.end(), 0.0f);
+        const std::vector<int32_t>& list = ws.row_list[row];
+        for (size_t start = 0; start < list.size(); start += kBatch) {
+            const int batch = (int)std::min<size_t>(kBatch, list.size() - start);
+            for (int k = 0; k < batch; k++) {
+                const Packed& p = ws.packed[list[start + k]];
+                const Row weight = lay(alpha_row(p, row, ramp - p.x), T);
+                store_row(ws.weights.data() + k * kTile, weight);
+                ws.colors[k] = colors + (int64_t)im.C * p.index;
+            }
+            add_all_colors(ws.weights.data(), ws.colors, batch, im.C, ws.sums.data());
+            if (max_row(T) <= 0.0f) break;
+        }
+        const int64_t pixel = (int64_t)(tile_y * kTile + row) * im.W + tile_x * kTile;
+        for (int c = 0; c < im.C; c++)
+            store_part(image + c * plane + pixel, load_row(ws.sums.data() + c * kTile), lanes);
+        store_part(alpha + pixel, 1.0f - (T < 0.0f ? -T : T), lanes);
+    }
+}
+
+}  // namespace
+
+// splats [N, 8], opacities [N], colors [N, C], tile lists -> image [C, H, W], alpha [H, W].
+OMEGA_EXPORT void omega_gaussian_blend(int64_t C, const float* splats, const float* opacities, const float* colors,
+                                       const int64_t* starts, const int32_t* entries, int64_t height, int64_t width,
+                                       int threads, float* image, float* alpha) {
+    const Image im(height, width, C);
+    const Splat* s = reinterpret_cast<const Splat*>(splats);
+#pragma omp parallel num_threads(threads)
+    {
+        Workspace ws;
+        ws.sums.resize(C * kTile), ws.weights.resize(kBatch * kTile);
+#pragma omp for schedule(dynamic, 1)
+        for (int tile = 0; tile < im.columns * im.rows; tile++)
+            blend_tile(im, tile, s, opacities, colors, entries + starts[tile], starts[tile + 1] - starts[tile], ws,
+                       image, alpha);
+    }
+}
