@@ -1,0 +1,53 @@
+"""The avatar as something that moves: mesh, Gaussians and what binds them. Pure maths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from omega_cli.gaussians.model import Gaussians
+from omega_cli.head.model import HeadModel
+from omega_cli.head.params import HeadParams
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """One avatar, ready to be posed frame by frame.
+
+    shaped [V, 3] m: the canonical surface, identity and offsets added once. params: T = 1, the identity
+    with the photo's expression in the views' frame (no head rotation, no translation).
+    """
+
+    head: HeadModel
+    params: HeadParams
+    shaped: Tensor
+
+    @staticmethod
+    def build(
+        head: HeadModel,
+        params: HeadParams,
+        offsets: Tensor,  # [V, 3] m
+        vertex: Mapping[str, Tensor],
+        uv: Mapping[str, Tensor],
+    ) -> Rig:
+        raise NotImplementedError
+
+    def neutral(self) -> HeadParams:
+        """The identity at rest: no expression, closed jaw, eyes ahead. T = 1."""
+        zeros = HeadParams.zeros(self.head.S, self.head.E, device=self.shaped.device)
+        return zeros.replace(betas=self.params.betas, scale=self.params.scale)
+
+    def with_shapes(self, weights: Mapping[str, float]) -> HeadParams:
+        """The identity at rest but for the named expression shapes. T = 1."""
+        neutral = self.neutral()
+        expression = neutral.expression.clone()
+        for name, weight in weights.items():
+            expression[0, self.head.expression_names.index(name)] = weight
+        return neutral.replace(expression=expression)
+
+    def vertices(self, params: HeadParams) -> Tensor:  # [T, V, 3] m
+        """Posed surfaces; params' own betas are not read (Eq. 1 with identity and offsets done)."""
+        return self.head.animate(self.shaped, params).vertices
