@@ -1,0 +1,79 @@
+"""The analytic decoder: UV map and head to two sets of Gaussians, with nothing learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from omega_cli.decode.colours import complete_texture
+from omega_cli.decode.surface import face_footprints, texel_gaussians, vertex_gaussians, vertex_uvs
+from omega_cli.decode.texture import sample_uv
+from omega_cli.gaussians.model import Gaussians
+from omega_cli.geometry.uvmap import rasterize_uv
+from omega_cli.head.model import HeadModel
+from omega_cli.head.parts import PARTS, face_parts
+
+LASH_OPACITY = 0.5  # ours: lashes are hairs, not a sheet
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Both branches in the canonical world; the UV branch with the surface point it is bound to.
+
+    vertex: V Gaussians, the i-th at vertex i. uv: N Gaussians; face_index [N], barycentric [N, 3].
+    texture [3, R, R]: the completed colours.
+    """
+
+    vertex: Gaussians
+    uv: Gaussians
+    face_index: Tensor
+    barycentric: Tensor
+    texture: Tensor
+
+
+def decode_surface(
+    model: HeadModel,
+    vertices: Tensor,  # [V, 3] m, canonical
+    eye_centres: Tensor,  # [2, 3] m
+    features: Tensor,  # [C, R, R], RGB first
+    weight: Tensor,  # [1, R, R]
+    *,
+    texel_sigma: float = 0.6,
+    opacity: float = 0.98,
+    vertex_opacity: float = 0.4,
+) -> Decoded:
+    """One Gaussian per covered texel and one per vertex (paper 3.3's two branches)."""
+    size = features.shape[-1]
+    face_index, barycentric = rasterize_uv(model.uvs, model.uv_faces, size)
+    texture = complete_texture(model, vertices, eye_centres, features[:3], weight, face_index, barycentric)
+    covered = face_index >= 0
+    faces_of, where = face_index[covered], barycentric[covered]
+    footprints = face_footprints(vertices, model.faces, model.uvs, model.uv_faces, size)
+    part = face_parts(model)
+    opacities = torch.where(part[faces_of] == PARTS.index("lashes"), LASH_OPACITY * opacity, opacity)
+    uv = texel_gaussians(
+        vertices, model.faces, footprints, faces_of, where, texture[:, covered].T, opacities, texel_sigma
+    )
+    uv_of_vertex = vertex_uvs(model.faces, model.uvs, model.uv_faces, len(vertices))
+    used = ~uv_of_vertex.isnan().any(1)
+    lash = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
+    lash[model.faces[part == PARTS.index("lashes")].flatten()] = True
+    spacing = vertex_spacing(footprints.extent, model.faces, len(vertices))
+    vertex = vertex_gaussians(
+        vertices,
+        model.faces,
+        sample_uv(texture, uv_of_vertex),
+        vertex_opacity * (used & ~lash).to(vertices),
+        texel_sigma * spacing,
+    )
+    return Decoded(vertex, uv, faces_of, where, texture)
+
+
+def vertex_spacing(extent: Tensor, faces: Tensor, vertex_count: int) -> Tensor:  # [F, 2] -> [V] m
+    """Mean of the smaller texel spacing over the faces around each vertex."""
+    small = extent.amin(1).repeat_interleave(3)
+    total = torch.zeros(vertex_count, dtype=extent.dtype, device=extent.device)
+    total = total.index_add(0, faces.flatten(), small)
+    return total / torch.bincount(faces.flatten(), minlength=vertex_count).clamp_min(1)

@@ -1,0 +1,23 @@
+"""Settings of decode: each field is a flag, a default and a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omega_cli.options import opt
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    texel_sigma: float = opt(0.6, "Standard deviation of a UV Gaussian, in texel spacings.")
+    opacity: float = opt(0.98, "Opacity of a UV Gaussian on the closed surface.")
+    vertex_opacity: float = opt(
+        0.4, "Opacity of a vertex Gaussian; modest, so that it does not blur texture."
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.2 <= self.texel_sigma <= 2.0:
+            raise ValueError("texel_sigma must lie in [0.2, 2]")
+        for name in ("opacity", "vertex_opacity"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in (0, 1]")

@@ -1,0 +1,98 @@
+"""Eyeballs: the photo's texels where it shows them, the rest completed around the iris that it shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Angles on the eyeball seen from its centre, degrees: anatomical means (iris 11.7 mm across on a ball of
+# 24 mm, pupil 4 mm); the colours are ours, for eyes that the photo does not show.
+PUPIL_DEG, IRIS_DEG, LIMBUS_DEG = 9.5, 28.0, 32.0
+PUPIL, IRIS, LIMBUS = (0.05, 0.04, 0.04), (0.30, 0.21, 0.14), (0.22, 0.17, 0.14)
+SCLERA, VEINED = (0.84, 0.80, 0.77), (0.72, 0.55, 0.50)
+SEARCH_DEG = 18  # how far the photo's gaze may differ from the mesh's
+
+
+@dataclass(frozen=True)
+class Iris:
+    """axis [3] unit, from the ball's centre through the pupil; contrast: sclera minus iris luminance."""
+
+    axis: Tensor
+    contrast: float
+
+
+def axis_from_angles(yaw_deg: Tensor, pitch_deg: Tensor) -> Tensor:  # [...] -> [..., 3]
+    """Unit vectors; (0, 0) looks along +z, yaw towards +x, pitch towards +y."""
+    yaw, pitch = torch.deg2rad(yaw_deg), torch.deg2rad(pitch_deg)
+    return torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
+
+
+def find_iris(directions: Tensor, rgb: Tensor, share: Tensor) -> Iris:
+    """The axis around which the seen texels are darkest inside and brightest outside.
+
+    directions [N, 3] unit, from the ball's centre; rgb [N, 3]; share [N] in [0, 1]. With too few seen texels
+    or no contrast the axis is straight ahead.
+    """
+    grid = torch.arange(-SEARCH_DEG, SEARCH_DEG + 1, 2.0)
+    yaw, pitch = torch.meshgrid(grid, grid[grid.abs() <= 12], indexing="ij")
+    axes = axis_from_angles(yaw.flatten(), pitch.flatten())
+    ahead = torch.tensor([0.0, 0.0, 1.0])
+    if float(share.sum()) < 12:
+        return Iris(ahead, 0.0)
+    luminance = rgb @ rgb.new_tensor([0.299, 0.587, 0.114])
+    angle = torch.rad2deg(torch.acos((axes @ directions.T).clamp(-1, 1)))  # [A, N]
+    inside = torch.sigmoid((IRIS_DEG - angle) / 2) * share
+    ring = torch.sigmoid((angle - LIMBUS_DEG) / 2) * torch.sigmoid((62 - angle) / 2) * share
+    enough = (inside.sum(1) > 4) & (ring.sum(1) > 4)
+    dark = (inside * luminance).sum(1) / inside.sum(1).clamp_min(1e-6)
+    bright = (ring * luminance).sum(1) / ring.sum(1).clamp_min(1e-6)
+    # A weak pull ahead settles eyes whose lids hide most of the iris.
+    score = (
+        torch.where(enough, bright - dark, -1.0) - 0.0004 * (yaw.flatten() ** 2 + pitch.flatten() ** 2) / 10
+    )
+    best = int(score.argmax())
+    contrast = float((bright - dark)[best]) if bool(enough[best]) else 0.0
+    return Iris(axes[best] if contrast > 0.04 else ahead, contrast)
+
+
+def standard_eye(angle_deg: Tensor) -> Tensor:  # [N] -> [N, 3]
+    """Colours of an average brown eye by angle from its axis."""
+    stops = torch.tensor([0.0, PUPIL_DEG - 1, PUPIL_DEG + 1, IRIS_DEG - 3, IRIS_DEG, LIMBUS_DEG, 60.0, 95.0])
+    colours = torch.tensor([PUPIL, PUPIL, IRIS, IRIS, LIMBUS, SCLERA, SCLERA, VEINED])
+    right = torch.searchsorted(stops, angle_deg.clamp(0, 94.9), right=True).clamp(1, len(stops) - 1)
+    t = ((angle_deg - stops[right - 1]) / (stops[right] - stops[right - 1])).clamp(0, 1)[:, None]
+    return colours[right - 1] * (1 - t) + colours[right] * t
+
+
+def complete_eyeball(
+    directions: Tensor,  # [N, 3] unit
+    rgb: Tensor,  # [N, 3]
+    share: Tensor,  # [N] in [0, 1]
+    exposure: float = 1.0,
+) -> tuple[Tensor, Iris]:
+    """Colours [N, 3] of one eyeball: seen texels as they are, the others from the ring at their angle.
+
+    Each ring takes the mean of its seen texels where there are some, else the standard eye scaled by
+    `exposure` (the photo's light) and by what the seen rings say.
+    """
+    iris = find_iris(directions, rgb, share)
+    angle = torch.rad2deg(torch.acos((directions @ iris.axis).clamp(-1, 1)))
+    standard = (standard_eye(angle) * exposure).clamp(0, 1)
+    if float(share.sum()) >= 12:
+        rings = torch.arange(0.0, 100.0, 4.0)
+        near = torch.exp(-0.5 * ((angle[None] - rings[:, None]) / 3.0) ** 2) * share[None]
+        mass = near.sum(1, keepdim=True)
+        trust = mass / (mass + 2.0)
+        ring_rgb = (near @ rgb) / mass.clamp_min(1e-6)
+        place = (angle / 4.0).clamp(0, len(rings) - 1.001)
+        low, t = place.floor().long(), (place - place.floor())[:, None]
+        profile = ring_rgb[low] * (1 - t) + ring_rgb[low + 1] * t
+        profile_trust = trust[low] * (1 - t) + trust[low + 1] * t
+        # Sclera that a lid shades in the photo is not the colour of the rest of it.
+        white = F.relu(angle - LIMBUS_DEG)[:, None].clamp(max=8) / 8
+        profile_trust = profile_trust * (1 - 0.5 * white)
+        standard = profile * profile_trust + standard * (1 - profile_trust)
+    return rgb * share[:, None] + standard * (1 - share[:, None]), iris

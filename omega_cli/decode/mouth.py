@@ -1,0 +1,26 @@
+"""Teeth, tongue and the mouth's inside: colours for what a closed mouth hides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# sRGB in average light, ours: read off photographs of open mouths, then judged by eye on renders.
+TEETH, TONGUE, CAVITY, LASHES = (0.88, 0.84, 0.77), (0.68, 0.36, 0.35), (0.36, 0.13, 0.12), (0.10, 0.07, 0.06)
+FRONT_DEPTH, BACK_DEPTH = 0.006, 0.045  # m behind the lips: where shade begins, and where it is deepest
+DEEPEST = 0.25  # share of light left at the back
+
+
+def mouth_shade(depth: Tensor) -> Tensor:  # [N] m behind the lips -> [N] in [DEEPEST, 1]
+    """Light that reaches this far into a mouth: falls off smoothly, as no renderer here casts shadows."""
+    t = ((depth - FRONT_DEPTH) / (BACK_DEPTH - FRONT_DEPTH)).clamp(0, 1)
+    return 1 - (1 - DEEPEST) * t * t * (3 - 2 * t)
+
+
+def inner_colour(part: str, depth: Tensor, exposure: float) -> Tensor:  # [N] m -> [N, 3]
+    """Colour of a part of the mouth, darker the deeper it lies; `exposure` is the photo's light."""
+    base = {"teeth": TEETH, "tongue": TONGUE, "mouth_inside": CAVITY, "lashes": LASHES}[part]
+    colour = torch.tensor(base, dtype=depth.dtype).expand(len(depth), 3) * exposure
+    if part == "lashes":
+        return colour
+    return (colour * mouth_shade(depth)[:, None]).clamp(0, 1)

@@ -1,0 +1,119 @@
+"""Gaussians laid on a UV-mapped surface: one per covered texel, one per vertex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omega_cli.gaussians.model import Gaussians
+from omega_cli.geometry.mesh import edges, face_corners, vertex_normals
+from omega_cli.geometry.rotation import matrix_to_quat
+
+THICKNESS = 0.15  # ours: sigma along the normal, in units of the smaller tangent sigma
+MAX_SIGMA = 0.004  # ours, m: a stretched face must not become a visible disc
+MIN_SIGMA = 2e-5  # m: thinner than any pixel, yet safe to invert
+VERTEX_EDGE = 0.12  # ours: sigma of a vertex Gaussian in units of its mean edge
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """How one texel lies on each face: rotation [F, 3, 3] with columns (tangent, tangent, outward normal),
+    extent [F, 2] m, the texel spacing along the two tangents (longer first)."""
+
+    rotation: Tensor
+    extent: Tensor
+
+
+def any_tangent(normal: Tensor) -> Tensor:  # [..., 3] unit -> [..., 3] unit, perpendicular
+    least = F.one_hot(normal.abs().argmin(-1), 3).to(normal)
+    return F.normalize(torch.linalg.cross(normal, least), dim=-1, eps=1e-20)
+
+
+def face_footprints(
+    vertices: Tensor,  # [V, 3] m
+    faces: Tensor,  # [F, 3]
+    uvs: Tensor,  # [Vt, 2]
+    uv_faces: Tensor,  # [F, 3]
+    size: int,
+) -> Footprints:
+    """Principal axes of the map from texel steps to the surface.
+
+    A unit circle in texels becomes an ellipse on the face; its axes are the singular vectors of the 3x2
+    Jacobian, found in closed form from the 2x2 metric. Faces without UV area get a zero extent.
+    """
+    a, b, c = face_corners(vertices, faces)
+    ua, ub, uc = face_corners(uvs * size, uv_faces)
+    edge = torch.stack([b - a, c - a], dim=-1)  # [F, 3, 2] m
+    step = torch.stack([ub - ua, uc - ua], dim=-1)  # [F, 2, 2] texels
+    det = step[:, 0, 0] * step[:, 1, 1] - step[:, 0, 1] * step[:, 1, 0]
+    usable = det.abs() > 1e-9
+    adjugate = torch.stack([step[:, 1, 1], -step[:, 0, 1], -step[:, 1, 0], step[:, 0, 0]], -1).view(-1, 2, 2)
+    jacobian = edge @ adjugate / torch.where(usable, det, 1.0)[:, None, None]
+    jacobian = jacobian * usable[:, None, None]
+    metric = jacobian.transpose(1, 2) @ jacobian
+    p, q, r = metric[:, 0, 0], metric[:, 0, 1], metric[:, 1, 1]
+    angle = 0.5 * torch.atan2(2 * q, p - r)
+    axis = torch.stack([angle.cos(), angle.sin()], -1)
+    across = torch.stack([-angle.sin(), angle.cos()], -1)
+    first, second = ((jacobian @ d[..., None])[..., 0] for d in (axis, across))
+    normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=-1, eps=1e-20)
+    tangent = F.normalize(first, dim=-1, eps=1e-20)
+    # A sliver has no direction of its own: any frame about its normal does.
+    tangent = torch.where((tangent.norm(dim=-1, keepdim=True) > 0.5), tangent, any_tangent(normal))
+    rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], dim=-1)
+    return Footprints(rotation, torch.stack([first.norm(dim=-1), second.norm(dim=-1)], -1))
+
+
+def texel_gaussians(
+    vertices: Tensor,  # [V, 3] m, canonical
+    faces: Tensor,  # [F, 3]
+    footprints: Footprints,
+    face_index: Tensor,  # [N]
+    barycentric: Tensor,  # [N, 3]
+    colors: Tensor,  # [N, C]
+    opacities: Tensor,  # [N]
+    sigma: float,
+) -> Gaussians:
+    """One flat Gaussian per texel, as wide as `sigma` texel spacings along each tangent."""
+    corners = vertices[faces[face_index]]
+    means = (corners * barycentric[..., None]).sum(1)
+    tangent = (sigma * footprints.extent[face_index]).clamp(MIN_SIGMA, MAX_SIGMA)
+    normal = (THICKNESS * tangent.amin(1, keepdim=True)).clamp_min(MIN_SIGMA)
+    quats = matrix_to_quat(footprints.rotation)[face_index]
+    return Gaussians(means, quats, torch.cat([tangent, normal], 1), opacities, colors)
+
+
+def vertex_gaussians(
+    vertices: Tensor,  # [V, 3] m, canonical
+    faces: Tensor,  # [F, 3]
+    colors: Tensor,  # [V, C]
+    opacities: Tensor,  # [V]
+    max_sigma: Tensor | float,  # m, the texel spacing around each vertex
+) -> Gaussians:
+    """One flat Gaussian at each vertex, a fraction of its mean edge wide and never wider than a texel."""
+    pairs = edges(faces)
+    length = (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=-1)
+    total = torch.zeros_like(vertices[:, 0]).index_add(0, pairs.flatten(), length.repeat_interleave(2))
+    count = torch.bincount(pairs.flatten(), minlength=len(vertices)).clamp_min(1)
+    sigma = torch.minimum(VERTEX_EDGE * total / count, torch.as_tensor(max_sigma, dtype=total.dtype))
+    sigma = sigma.clamp(MIN_SIGMA, MAX_SIGMA)
+    normal = vertex_normals(vertices, faces)
+    lonely = normal.norm(dim=-1, keepdim=True) < 0.5
+    normal = torch.where(lonely, normal.new_tensor([0.0, 0.0, 1.0]), normal)
+    tangent = any_tangent(normal)
+    rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], dim=-1)
+    flat = (THICKNESS * sigma).clamp_min(MIN_SIGMA)
+    return Gaussians(
+        vertices, matrix_to_quat(rotation), torch.stack([sigma, sigma, flat], 1), opacities, colors
+    )
+
+
+def vertex_uvs(faces: Tensor, uvs: Tensor, uv_faces: Tensor, vertex_count: int) -> Tensor:  # [V, 2]
+    """One UV per vertex (on a seam: that of its first face); NaN for vertices without a face."""
+    out = uvs.new_full((vertex_count, 2), float("nan"))
+    # Later writes win: reversed, the first face is written last.
+    out[faces.flatten().flip(0)] = uvs[uv_faces.flatten().flip(0)]
+    return out
