@@ -1,0 +1,146 @@
+"""How a surface turns and stretches at each vertex, from its canonical to a posed shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omega_cli.geometry.mesh import face_corners, vertex_normals
+from omega_cli.geometry.rotation import matrix_to_quat
+
+_SMALL = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceMotion:
+    """The fixed part of the measurement.
+
+    stencil: sparse [2V, V]; applied to posed vertices it gives the images of each vertex's two unit
+    tangents (first V rows, last V rows). frame [V, 3, 3]: canonical tangent, tangent, normal (columns).
+    products [V, 4, 6]: TT, TB + BT, BB and NN as symmetric matrices (xx, yy, zz, xy, xz, yz).
+    usable [V]: vertices with a surface around them; the others never turn.
+    """
+
+    stencil: Tensor
+    frame: Tensor
+    products: Tensor
+    usable: Tensor
+
+    @staticmethod
+    def between(vertices: Tensor, faces: Tensor) -> SurfaceMotion:
+        """Prepare for motions away from these canonical vertices [V, 3] of the mesh `faces` [F, 3]."""
+        rows, columns, weights = _tangent_derivatives(vertices, faces)
+        stencil = _sparse(rows, columns, weights, vertices)
+        # The images of the two tangents at rest span the plane we call tangent. Recombining them to be
+        # orthonormal makes the canonical pose exactly "no turn, no stretch".
+        t, b = (stencil @ vertices).split(len(vertices))
+        length = t.norm(dim=-1)
+        usable = length > 1e-3
+        along = torch.where(usable, (t * b).sum(-1) / length.square().clamp_min(_SMALL), 0.0)
+        height = (b - along[:, None] * t).norm(dim=-1)
+        usable &= height > 1e-3
+        inverse_length = torch.where(usable, 1 / length.clamp_min(1e-3), 0.0)
+        inverse_height = torch.where(usable, 1 / height.clamp_min(1e-3), 0.0)
+        V = len(vertices)
+        first = rows < V
+        vertex = torch.where(first, rows, rows - V)
+        into_t = torch.where(first, inverse_length[vertex], 0.0)
+        into_b = torch.where(first, -along[vertex], 1.0) * inverse_height[vertex]
+        stencil = _sparse(
+            torch.cat([vertex, vertex + V]),
+            torch.cat([columns, columns]),
+            torch.cat([weights * into_t, weights * into_b]),
+            vertices,
+        )
+        eye = torch.eye(3).to(vertices)
+        t, b = (stencil @ vertices).split(V)
+        t, b = (torch.where(usable[:, None], v, eye[k]) for k, v in enumerate((t, b)))
+        n = torch.linalg.cross(t, b)
+        products = torch.stack([_symmetric(t, t), 2 * _symmetric(t, b), _symmetric(b, b), _symmetric(n, n)], 1)
+        return SurfaceMotion(stencil, torch.stack([t, b, n], dim=-1), products, usable)
+
+    def measure(self, posed: Tensor) -> Tensor:  # [V, 3] m -> [V, 10]
+        """Rotation (quaternion wxyz, neighbours never of opposite sign) and squared stretch (symmetric,
+        xx, yy, zz, xy, xz, yz, in canonical axes) of the surface at each vertex.
+
+        The rotation turns the old normal into the new one and, within the tangent plane, is the polar
+        one: no direction is preferred under shear. The normal stretches by the root of the area's ratio.
+        """
+        u, v = (self.stencil @ posed).split(len(posed))
+        normal = torch.linalg.cross(u, v)
+        area = normal.norm(dim=-1)
+        usable = self.usable & (area > 1e-9)
+        uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
+        length = uu.clamp_min(_SMALL).sqrt()
+        n = normal / area.clamp_min(1e-9)[:, None]
+        t = u / length[:, None]
+        # In the basis (t, n x t) the tangent map is [[|u|, uv/|u|], [0, area/|u|]]; the rotation closest
+        # to it has cos : sin = |u| + area/|u| : -uv/|u|.
+        direction = F.normalize(torch.stack([uu + area, -uv], -1), dim=-1, eps=1e-20)
+        t = direction[:, :1] * t + direction[:, 1:] * torch.linalg.cross(n, t)
+        frame = torch.stack([t, torch.linalg.cross(n, t), n], dim=-1)
+        R = torch.where(usable[:, None, None], frame @ self.frame.transpose(1, 2), torch.eye(3).to(posed))
+        coefficients = torch.where(
+            usable[:, None], torch.stack([uu, uv, vv, area], -1), posed.new_tensor([1.0, 0.0, 1.0, 1.0])
+        )
+        stretch = (coefficients[:, None] @ self.products)[:, 0]
+        return torch.cat([_one_hemisphere(matrix_to_quat(R), usable), stretch], dim=1)
+
+
+def _one_hemisphere(quats: Tensor, usable: Tensor) -> Tensor:
+    """Signs chosen so that all agree with their mean: q and -q are one rotation, but blend to nothing."""
+    with torch.no_grad():
+        counted = quats.detach() * usable[:, None]
+        moment = counted.T @ counted  # its main axis is the mean rotation, whatever the signs
+        axis = torch.linalg.eigh(moment).eigenvectors[:, -1]
+        sign = torch.where(quats @ axis < 0, -1.0, 1.0).to(quats)
+    return quats * sign[:, None]
+
+
+def _symmetric(a: Tensor, b: Tensor) -> Tensor:  # [V, 3] x 2 -> [V, 6], (a b^T + b a^T) / 2
+    (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
+    off = (ax * by + ay * bx) / 2, (ax * bz + az * bx) / 2, (ay * bz + az * by) / 2
+    return torch.stack([ax * bx, ay * by, az * bz, *off], -1)
+
+
+def _tangent_derivatives(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Triplets (row, column, weight) of the [2V, V] operator that gives, for any map of the vertices to
+    space, its derivative along two tangents of each vertex: the area-weighted mean over its faces.
+    """
+    V = len(vertices)
+    a, b, c = face_corners(vertices, faces)
+    e1, e2 = b - a, c - a
+    twice_area = torch.linalg.cross(e1, e2).norm(dim=-1)
+    g11, g12, g22 = (e1 * e1).sum(-1), (e1 * e2).sum(-1), (e2 * e2).sum(-1)
+    det = g11 * g22 - g12 * g12
+    healthy = det > 1e-6 * g11 * g22  # a sliver says nothing about directions
+    det = torch.where(healthy, det, 1.0)
+    # rows of the pseudo-inverse of [e1 e2]: coordinates of a tangent vector in the face's edges
+    d1 = (g22[:, None] * e1 - g12[:, None] * e2) / det[:, None]
+    d2 = (g11[:, None] * e2 - g12[:, None] * e1) / det[:, None]
+    corner = faces.flatten()
+    weight = torch.where(healthy, twice_area, 0.0).repeat_interleave(3)
+    total = weight.new_zeros(V).index_add(0, corner, weight)
+    weight = weight / total.clamp_min(_SMALL)[corner]
+    normal = vertex_normals(vertices, faces)
+    normal = torch.where(normal.norm(dim=-1, keepdim=True) > 0.5, normal, normal.new_tensor([0.0, 0.0, 1.0]))
+    least = F.one_hot(normal.abs().argmin(-1), 3).to(normal)
+    tangent = F.normalize(torch.linalg.cross(normal, least), dim=-1)
+    d1, d2, face = (t.repeat_interleave(3, 0) for t in (d1, d2, faces))
+    rows, columns, values = [], [], []
+    for k, direction in enumerate((tangent, torch.linalg.cross(normal, tangent))):
+        x, y = (d1 * direction[corner]).sum(-1), (d2 * direction[corner]).sum(-1)
+        for column, share in ((face[:, 0], -x - y), (face[:, 1], x), (face[:, 2], y)):
+            rows.append(corner + k * V)
+            columns.append(column)
+            values.append(share * weight)
+    return torch.cat(rows), torch.cat(columns), torch.cat(values)
+
+
+def _sparse(rows: Tensor, columns: Tensor, weights: Tensor, like: Tensor) -> Tensor:
+    size = (2 * len(like), len(like))
+    summed = torch.sparse_coo_tensor(torch.stack([rows, columns]), weights, size).coalesce()
+    return summed.to_sparse_csr()
