@@ -174,7 +174,7 @@ def writing_stage(
     `force`) or is being written by another process; a failing block leaves the old folder as it was.
     """
     report = report or NullReport()
-    folders.recover(folder)
+    folders.recover_all(folder.parent)
     if not force:
         _refuse_overwrite(avatar, folder, stage)
     started, clock, warned = time.time(), time.perf_counter(), len(report.warnings)
