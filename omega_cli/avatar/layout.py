@@ -42,6 +42,7 @@ FIT_LOG = "fit.jsonl"
 FEATURES = "features.safetensors"
 COVERAGE = "coverage.png"
 FEATURES_PCA = "features_pca.png"
+UV_RGB = "rgb.png"
 
 # gaussians/
 VERTEX_GAUSSIANS = "vertex.safetensors"
