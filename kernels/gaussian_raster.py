@@ -185,11 +185,12 @@ def _bin(splats: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     splats = splats.contiguous()
     library, tile = _backend.library(), reference.TILE
     starts = torch.empty(-(-height // tile) * -(-width // tile) + 1, dtype=torch.int64)
+    rects = torch.empty(len(splats), 4, dtype=torch.int32)
     library.omega_gaussian_bin_count.restype = ctypes.c_int64
-    shape = (integer(len(splats)), pointer(splats), integer(height), integer(width))
-    count = library.omega_gaussian_bin_count(*shape, pointer(starts))
+    shared = (integer(len(splats)), pointer(splats), integer(height), integer(width), _backend.threads())
+    count = library.omega_gaussian_bin_count(*shared, pointer(rects), pointer(starts))
     entries = torch.empty(count, dtype=torch.int32)
-    library.omega_gaussian_bin_fill(*shape, _backend.threads(), pointer(starts), pointer(entries))
+    library.omega_gaussian_bin_fill(*shared, pointer(rects), pointer(starts), pointer(entries))
     return starts, entries
 
 

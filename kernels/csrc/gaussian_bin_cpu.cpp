@@ -52,48 +52,40 @@ struct Grid {
 
 }  // namespace
 
-// Number of (tile, splat) pairs; starts [tiles + 1] receives where each tile's list begins.
+// Number of (tile, splat) pairs. rects [N, 4] receives each splat's tiles, starts [tiles + 1] where each
+// tile's list begins.
 OMEGA_EXPORT int64_t omega_gaussian_bin_count(int64_t N, const float* splats, int64_t height, int64_t width,
-                                              int64_t* starts) {
+                                              int threads, int32_t* rects, int64_t* starts) {
     const Grid grid(height, width);
     const Splat* s = reinterpret_cast<const Splat*>(splats);
+    TileRect* rect = reinterpret_cast<TileRect*>(rects);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < N; i++)
+        rect[i] = s[i].seen() ? omega::tiles_of(s[i], grid.H, grid.W) : TileRect{0, 0, -1, -1};
     const int tiles = grid.columns * grid.rows;
     std::fill_n(starts, tiles + 1, 0);
-    for (int64_t i = 0; i < N; i++) {
-        if (!s[i].seen()) continue;
-        const TileRect r = omega::tiles_of(s[i], grid.H, grid.W);
-        for (int y = r.y0; y <= r.y1; y++)
-            for (int x = r.x0; x <= r.x1; x++) starts[y * grid.columns + x + 1]++;
-    }
+    for (int64_t i = 0; i < N; i++)
+        for (int y = rect[i].y0; y <= rect[i].y1; y++)
+            for (int x = rect[i].x0; x <= rect[i].x1; x++) starts[y * grid.columns + x + 1]++;
     std::partial_sum(starts, starts + tiles + 1, starts);
     return starts[tiles];
 }
 
-// entries [starts[tiles]]: splat indices, tile by tile, nearest first.
+// entries [starts[tiles]]: splat indices, tile by tile, nearest first. The rectangles are read, not
+// computed again: a last bit that fell otherwise would write outside the lists.
 OMEGA_EXPORT void omega_gaussian_bin_fill(int64_t N, const float* splats, int64_t height, int64_t width, int threads,
-                                          const int64_t* starts, int32_t* entries) {
+                                          const int32_t* rects, const int64_t* starts, int32_t* entries) {
     const Grid grid(height, width);
-    const Splat* s = reinterpret_cast<const Splat*>(splats);
-    const std::vector<int32_t> order = depth_order(s, N);
-    struct Seen {
-        TileRect rect;
-        int32_t index;
-    };
-    std::vector<Seen> nearest_first(order.size());
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(static)
-        for (int64_t k = 0; k < (int64_t)order.size(); k++)
-            nearest_first[k] = {omega::tiles_of(s[order[k]], grid.H, grid.W), order[k]};
-        std::vector<int64_t> next;
-#pragma omp for schedule(static, 1)
-        for (int part = 0; part < threads; part++) {
-            const int y_begin = grid.rows * part / threads, y_end = grid.rows * (part + 1) / threads;
-            next.assign(starts + y_begin * grid.columns, starts + y_end * grid.columns);
-            for (const Seen& seen : nearest_first)
-                for (int y = std::max(seen.rect.y0, y_begin); y <= std::min(seen.rect.y1, y_end - 1); y++)
-                    for (int x = seen.rect.x0; x <= seen.rect.x1; x++)
-                        entries[next[(y - y_begin) * grid.columns + x]++] = seen.index;
+    const TileRect* rect = reinterpret_cast<const TileRect*>(rects);
+    const std::vector<int32_t> order = depth_order(reinterpret_cast<const Splat*>(splats), N);
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        const int y_begin = grid.rows * part / threads, y_end = grid.rows * (part + 1) / threads;
+        std::vector<int64_t> next(starts + y_begin * grid.columns, starts + y_end * grid.columns);
+        for (const int32_t index : order) {
+            const TileRect& r = rect[index];
+            for (int y = std::max(r.y0, y_begin); y <= std::min(r.y1, y_end - 1); y++)
+                for (int x = r.x0; x <= r.x1; x++) entries[next[(y - y_begin) * grid.columns + x]++] = index;
         }
     }
 }

@@ -9,6 +9,7 @@
 // Tiles are independent and each splat's gradient is summed over its tiles in a fixed order, so the
 // results do not depend on the number of threads.
 
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -18,7 +19,6 @@ namespace {
 
 using omega::kTile;
 using omega::Splat;
-using omega::TileRect;
 
 typedef float Row __attribute__((vector_size(4 * kTile)));
 typedef int32_t RowInts __attribute__((vector_size(4 * kTile)));
@@ -37,6 +37,7 @@ OMEGA_INLINE void store_row(float* to, const Row& row) { std::memcpy(to, &row, s
 
 // The first `count` lanes from memory, the rest zero; and back.
 OMEGA_INLINE Row load_part(const float* from, int count) {
+    if (count == kTile) return load_row(from);
     Row row = {};
     std::memcpy(&row, from, 4 * count);
     return row;
@@ -189,6 +190,113 @@ void blend_tile(const Image& im, int tile, const Splat* splats, const float* opa
     }
 }
 
+// Gradient of one splat within one tile: six numbers (x, y, a, b, c, opacity), then its C colours.
+constexpr int kShape = 6;
+
+struct BackwardWorkspace {
+    std::vector<float> grad;    // [kTile rows, C, kTile] of the image
+    std::vector<float> colors;  // [C, kTile] sums for one splat
+    float T[kTile][kTile], behind[kTile][kTile], tail[kTile][kTile];
+
+    explicit BackwardWorkspace(int C) : grad((size_t)C * kTile * kTile), colors((size_t)C * kTile) {}
+};
+
+OMEGA_CLONES
+void blend_tile_backward(const Image& im, int tile, const Splat* splats, const float* opacities, const float* colors,
+                         const int32_t* entries, const int32_t* slots, int64_t count, const float* image,
+                         const float* alpha, const float* grad_image, const float* grad_alpha, BackwardWorkspace& ws,
+                         float* slot_grads) {
+    const int tile_x = tile % im.columns, tile_y = tile / im.columns, C = im.C, width = kShape + C;
+    const int lanes = std::min(kTile, im.W - tile_x * kTile), tile_rows = std::min(kTile, im.H - tile_y * kTile);
+    const int64_t plane = (int64_t)im.H * im.W;
+    for (int row = 0; row < tile_rows; row++) {
+        const int64_t pixel = (int64_t)(tile_y * kTile + row) * im.W + tile_x * kTile;
+        Row total = {};
+        for (int c = 0; c < C; c++) {
+            const Row g = load_part(grad_image + c * plane + pixel, lanes);
+            store_row(ws.grad.data() + ((int64_t)row * C + c) * kTile, g);
+            total += g * load_part(image + c * plane + pixel, lanes);
+        }
+        store_row(ws.behind[row], total);
+        store_row(ws.tail[row],
+                  load_part(grad_alpha + pixel, lanes) * (1.0f - load_part(alpha + pixel, lanes)));
+        store_row(ws.T[row], Row{} + 1.0f);
+    }
+    const Row ramp = pixel_ramp();
+    bool finished = false;
+    for (int64_t k = 0; k < count; k++) {
+        float* out = slot_grads + (int64_t)width * slots[k];
+        if (finished) {
+            std::fill_n(out, width, 0.0f);
+            continue;
+        }
+        const Splat& s = splats[entries[k]];
+        const Packed p = pack(s, opacities[entries[k]], entries[k], tile_x, tile_y);
+        const float* color = colors + (int64_t)C * entries[k];
+        std::fill(ws.colors.begin(), ws.colors.end(), 0.0f);
+        const Row dx = ramp - p.x;
+        Row m = {}, mx = {}, my = {}, mxx = {}, mxy = {}, myy = {};  // moments of dL/d exponent
+        for (int row = p.row_first; row <= std::min(p.row_last, tile_rows - 1); row++) {
+            const Row a = alpha_row(p, row, dx);
+            Row T = load_row(ws.T[row]);
+            const Row before = T, weight = lay(a, T);
+            store_row(ws.T[row], T);
+            const float* g = ws.grad.data() + (int64_t)row * C * kTile;
+            Row dot = {};
+            for (int c = 0; c < C; c++) {
+                const Row gc = load_row(g + c * kTile);
+                dot += gc * color[c];
+                store_row(ws.colors.data() + c * kTile, load_row(ws.colors.data() + c * kTile) + weight * gc);
+            }
+            const Row behind = load_row(ws.behind[row]) - weight * dot;
+            store_row(ws.behind[row], behind);
+            const Row d_alpha = before * dot - (behind - load_row(ws.tail[row])) / (1.0f - a);
+            const RowInts moves = (weight > 0.0f) & (a < kMaxAlpha);
+            const Row d = moves ? d_alpha * a : Row{};
+            const float dy = row + 0.5f - p.y;
+            const Row d_dx = d * dx;
+            m += d, mx += d_dx, mxx += d_dx * dx;
+            my += d * dy, mxy += d_dx * dy, myy += d * (dy * dy);
+        }
+        const float sum_x = sum_row(mx), sum_y = sum_row(my);
+        out[0] = s.a * sum_x + s.b * sum_y;
+        out[1] = s.c * sum_y + s.b * sum_x;
+        out[2] = -0.5f * sum_row(mxx);
+        out[3] = -sum_row(mxy);
+        out[4] = -0.5f * sum_row(myy);
+        out[5] = sum_row(m) / p.opacity;
+        for (int c = 0; c < C; c++) out[kShape + c] = sum_row(load_row(ws.colors.data() + c * kTile));
+        if (k % 32 == 31) {
+            Row most = load_row(ws.T[0]);
+            for (int row = 1; row < tile_rows; row++) {
+                const Row T = load_row(ws.T[row]);
+                most = T > most ? T : most;
+            }
+            finished = max_row(most) <= 0.0f;
+        }
+    }
+}
+
+// Sum each splat's slots, which lie side by side in the order of the tiles.
+OMEGA_CLONES
+void gather_slots(int64_t begin, int64_t end, int C, const int64_t* first, const float* slot_grads, Splat* grad_splats,
+                  float* grad_opacities, float* grad_colors) {
+    const int width = kShape + C;
+    for (int64_t i = begin; i < end; i++) {
+        float shape[kShape] = {};
+        float* color = grad_colors + i * C;
+        std::fill_n(color, C, 0.0f);
+        for (int64_t slot = first[i]; slot < first[i + 1]; slot++) {
+            const float* from = slot_grads + slot * width;
+            for (int k = 0; k < kShape; k++) shape[k] += from[k];
+#pragma GCC ivdep
+            for (int c = 0; c < C; c++) color[c] += from[kShape + c];
+        }
+        grad_splats[i] = {shape[0], shape[1], shape[2], shape[3], shape[4], 0.0f, 0.0f, 0.0f};
+        grad_opacities[i] = shape[5];
+    }
+}
+
 }  // namespace
 
 // splats [N, 8], opacities [N], colors [N, C], tile lists -> image [C, H, W], alpha [H, W].
@@ -205,5 +313,38 @@ OMEGA_EXPORT void omega_gaussian_blend(int64_t C, const float* splats, const flo
         for (int tile = 0; tile < im.columns * im.rows; tile++)
             blend_tile(im, tile, s, opacities, colors, entries + starts[tile], starts[tile + 1] - starts[tile], ws,
                        image, alpha);
+    }
+}
+
+// Gradients of the above from grad_image [C, H, W] and grad_alpha [H, W]; outputs are overwritten.
+OMEGA_EXPORT void omega_gaussian_blend_backward(int64_t N, int64_t C, const float* splats, const float* opacities,
+                                                const float* colors, const int64_t* starts, const int32_t* entries,
+                                                const float* image, const float* alpha, const float* grad_image,
+                                                const float* grad_alpha, int64_t height, int64_t width, int threads,
+                                                float* grad_splats, float* grad_opacities, float* grad_colors) {
+    const Image im(height, width, C);
+    const Splat* s = reinterpret_cast<const Splat*>(splats);
+    const int tiles = im.columns * im.rows;
+    const int64_t pairs = starts[tiles];
+    // One slot for each (tile, splat) pair, side by side for each splat.
+    std::vector<int64_t> first(N + 1, 0);
+    for (int64_t k = 0; k < pairs; k++) first[entries[k] + 1]++;
+    std::partial_sum(first.begin(), first.end(), first.begin());
+    std::vector<int64_t> next(first.begin(), first.end() - 1);
+    std::vector<int32_t> slots(pairs);
+    for (int64_t k = 0; k < pairs; k++) slots[k] = (int32_t)next[entries[k]]++;
+    std::unique_ptr<float[]> slot_grads(new float[pairs * (kShape + C)]);
+#pragma omp parallel num_threads(threads)
+    {
+        BackwardWorkspace ws((int)C);
+#pragma omp for schedule(dynamic, 1)
+        for (int tile = 0; tile < tiles; tile++)
+            blend_tile_backward(im, tile, s, opacities, colors, entries + starts[tile], slots.data() + starts[tile],
+                                starts[tile + 1] - starts[tile], image, alpha, grad_image, grad_alpha, ws,
+                                slot_grads.get());
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < N; i += 1024)
+            gather_slots(i, std::min(N, i + 1024), (int)C, first.data(), slot_grads.get(),
+                         reinterpret_cast<Splat*>(grad_splats), grad_opacities, grad_colors);
     }
 }

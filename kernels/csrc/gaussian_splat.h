@@ -21,10 +21,7 @@ struct Splat {
 };
 
 struct TileRect {
-    int x0, y0, x1, y1;  // tiles, both ends included
-
-    int columns() const { return x1 - x0 + 1; }
-    int64_t count() const { return x1 < x0 || y1 < y0 ? 0 : (int64_t)columns() * (y1 - y0 + 1); }
+    int32_t x0, y0, x1, y1;  // tiles, both ends included; empty when x1 < x0
 };
 
 // Tiles that hold a pixel centre within the box of a seen splat.
