@@ -10,9 +10,6 @@ from omega_cli.options import opt
 VIEW_WEIGHTS = {"000": 1.0, "045": 0.7, "315": 0.7, "090": 0.5, "270": 0.5, "180": 0.5}
 """gamma_k of eq. 6. The paper gives no values: these are ours."""
 
-UV_RGB = "rgb.png"
-"""The canonical texture as a picture, inside uv/."""
-
 
 @dataclass(frozen=True)
 class SplatUVConfig:

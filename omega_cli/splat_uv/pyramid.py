@@ -119,7 +119,7 @@ def fill_holes(means: list[Tensor], density: list[Tensor]) -> tuple[Tensor, Tens
     size = means[0].shape[-1]
     masks = fill_masks(density)
     total = torch.stack(masks).sum(0)
-    mixed = sum(
-        mask * upsample_mean(mean, d, size) for mask, mean, d in zip(masks, means, density, strict=True)
-    )
+    mixed = torch.zeros_like(means[0])
+    for mask, mean, level_density in zip(masks, means, density, strict=True):
+        mixed = mixed + mask * upsample_mean(mean, level_density, size)
     return ratio(mixed, total), total

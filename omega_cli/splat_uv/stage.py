@@ -17,7 +17,7 @@ from omega_cli.head.params import HeadParams
 from omega_cli.head.parts import PARTS, face_parts
 from omega_cli.splat_uv.agreement import parsing_agrees, source_pixels
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
-from omega_cli.splat_uv.config import UV_RGB, VIEW_WEIGHTS, SplatUVConfig
+from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
 from omega_cli.splat_uv.features import filter_bank, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
 from omega_cli.splat_uv.pixels import PixelSamples, pixel_samples
@@ -161,7 +161,7 @@ def save(folder: Path, uv_map: UVMap, identity: Tensor, keep_views: tuple[str, .
     )
     codecs.save_image(folder / layout.COVERAGE, coverage_picture(uv_map.weight))
     codecs.save_image(folder / layout.FEATURES_PCA, pca_picture(uv_map.features, uv_map.weight))
-    codecs.save_image(folder / UV_RGB, uv_map.features[:3])
+    codecs.save_image(folder / layout.UV_RGB, uv_map.features[:3])
     for azimuth, pyramid in zip(keep_views, uv_map.pyramids, strict=False):
         levels = {}
         for level, parts in enumerate(zip(pyramid.sums, pyramid.density, pyramid.confidence, strict=True)):
