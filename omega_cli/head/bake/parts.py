@@ -11,8 +11,8 @@ from omega_cli.head.bake.halfmesh import LinearMesh, mirror_half, triangulate
 from omega_cli.head.bake.source import METRES, Source
 
 # Rings of the eyeball by angle from the gaze axis (degrees): dense about pupil, iris and limbus.
-EYE_RINGS_DEG = (5.0, 9.0, 10.0, 15.5, 21.0, 23.0, 29.0, 37.0, 47.0, 59.0, 74.0, 92.0, 112.0, 133.0, 155.0)
-EYE_SEGMENTS = 20
+EYE_RINGS_DEG = (5.0, 9.0, 10.0, 16.0, 21.0, 23.0, 30.0, 40.0, 54.0, 72.0, 95.0, 122.0, 150.0)
+EYE_SEGMENTS = 24
 PUPIL_DEG, IRIS_DEG = 9.5, 22.0  # the source's eyeball is 31 mm wide: 22 degrees is an iris of 11.6 mm
 LASH_LENGTH = 0.45  # of the source's
 
