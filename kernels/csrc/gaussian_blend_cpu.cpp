@@ -21,6 +21,8 @@ using omega::kTile;
 using omega::Splat;
 
 typedef float Row __attribute__((vector_size(4 * kTile)));
+typedef float HalfRow __attribute__((vector_size(2 * kTile)));
+typedef float QuarterRow __attribute__((vector_size(kTile)));
 typedef int32_t RowInts __attribute__((vector_size(4 * kTile)));
 
 constexpr float kMinAlpha = 1.0f / 255.0f, kMaxAlpha = 0.999f, kMinTransmittance = 1e-4f;
@@ -51,9 +53,13 @@ OMEGA_INLINE void store_part(float* to, const Row& row, int count) {
 }
 
 OMEGA_INLINE float sum_row(const Row& row) {
-    float total = 0;
-    for (int i = 0; i < kTile; i++) total += row[i];
-    return total;
+    HalfRow half[2];
+    std::memcpy(half, &row, sizeof(Row));
+    const HalfRow sum = half[0] + half[1];
+    QuarterRow quarter[2];
+    std::memcpy(quarter, &sum, sizeof(HalfRow));
+    const QuarterRow last = quarter[0] + quarter[1];
+    return (last[0] + last[2]) + (last[1] + last[3]);
 }
 
 OMEGA_INLINE float max_row(const Row& row) {
@@ -112,9 +118,8 @@ OMEGA_INLINE Row alpha_row(const Packed& p, int row, const Row& dx) {
 // that would take it to kMinTransmittance or below is not laid, and nothing after it.
 OMEGA_INLINE Row lay(const Row& alpha, Row& T) {
     const Row next = T - T * alpha;
-    const RowInts finished = next <= kMinTransmittance;
-    const Row weight = finished ? Row{} : alpha * T;
-    T = finished ? (T < 0.0f ? T : -T) : next;
+    const Row weight = next <= kMinTransmittance ? Row{} : alpha * T;
+    T = next <= kMinTransmittance ? (T < 0.0f ? T : -T) : next;
     return weight;
 }
 
@@ -201,25 +206,30 @@ struct BackwardWorkspace {
     explicit BackwardWorkspace(int C) : grad((size_t)C * kTile * kTile), colors((size_t)C * kTile) {}
 };
 
-OMEGA_CLONES
-void blend_tile_backward(const Image& im, int tile, const Splat* splats, const float* opacities, const float* colors,
-                         const int32_t* entries, const int32_t* slots, int64_t count, const float* image,
-                         const float* alpha, const float* grad_image, const float* grad_alpha, BackwardWorkspace& ws,
-                         float* slot_grads) {
-    const int tile_x = tile % im.columns, tile_y = tile / im.columns, C = im.C, width = kShape + C;
+struct BackwardInputs {
+    const Splat* splats;
+    const float *opacities, *colors, *image, *alpha, *grad_image, *grad_alpha;
+};
+
+// kFixed: the number of channels where it is known, so that their sums stay in registers; else 0.
+template <int kFixed>
+OMEGA_INLINE void backward_of_tile(const Image& im, int tile, const BackwardInputs& in, const int32_t* entries,
+                                   const int32_t* slots, int64_t count, BackwardWorkspace& ws, float* slot_grads) {
+    const int C = kFixed ? kFixed : im.C, width = kShape + C;
+    const int tile_x = tile % im.columns, tile_y = tile / im.columns;
     const int lanes = std::min(kTile, im.W - tile_x * kTile), tile_rows = std::min(kTile, im.H - tile_y * kTile);
     const int64_t plane = (int64_t)im.H * im.W;
     for (int row = 0; row < tile_rows; row++) {
         const int64_t pixel = (int64_t)(tile_y * kTile + row) * im.W + tile_x * kTile;
         Row total = {};
         for (int c = 0; c < C; c++) {
-            const Row g = load_part(grad_image + c * plane + pixel, lanes);
+            const Row g = load_part(in.grad_image + c * plane + pixel, lanes);
             store_row(ws.grad.data() + ((int64_t)row * C + c) * kTile, g);
-            total += g * load_part(image + c * plane + pixel, lanes);
+            total += g * load_part(in.image + c * plane + pixel, lanes);
         }
         store_row(ws.behind[row], total);
-        store_row(ws.tail[row],
-                  load_part(grad_alpha + pixel, lanes) * (1.0f - load_part(alpha + pixel, lanes)));
+        const Row left = 1.0f - load_part(in.alpha + pixel, lanes);
+        store_row(ws.tail[row], load_part(in.grad_alpha + pixel, lanes) * left);
         store_row(ws.T[row], Row{} + 1.0f);
     }
     const Row ramp = pixel_ramp();
@@ -230,10 +240,11 @@ void blend_tile_backward(const Image& im, int tile, const Splat* splats, const f
             std::fill_n(out, width, 0.0f);
             continue;
         }
-        const Splat& s = splats[entries[k]];
-        const Packed p = pack(s, opacities[entries[k]], entries[k], tile_x, tile_y);
-        const float* color = colors + (int64_t)C * entries[k];
-        std::fill(ws.colors.begin(), ws.colors.end(), 0.0f);
+        const Splat& s = in.splats[entries[k]];
+        const Packed p = pack(s, in.opacities[entries[k]], entries[k], tile_x, tile_y);
+        const float* color = in.colors + (int64_t)C * entries[k];
+        Row color_sum[kFixed ? kFixed : 1] = {};
+        if (!kFixed) std::fill(ws.colors.begin(), ws.colors.end(), 0.0f);
         const Row dx = ramp - p.x;
         Row m = {}, mx = {}, my = {}, mxx = {}, mxy = {}, myy = {};  // moments of dL/d exponent
         for (int row = p.row_first; row <= std::min(p.row_last, tile_rows - 1); row++) {
@@ -246,13 +257,16 @@ void blend_tile_backward(const Image& im, int tile, const Splat* splats, const f
             for (int c = 0; c < C; c++) {
                 const Row gc = load_row(g + c * kTile);
                 dot += gc * color[c];
-                store_row(ws.colors.data() + c * kTile, load_row(ws.colors.data() + c * kTile) + weight * gc);
+                if (kFixed)
+                    color_sum[kFixed ? c : 0] += weight * gc;
+                else
+                    store_row(ws.colors.data() + c * kTile, load_row(ws.colors.data() + c * kTile) + weight * gc);
             }
             const Row behind = load_row(ws.behind[row]) - weight * dot;
             store_row(ws.behind[row], behind);
             const Row d_alpha = before * dot - (behind - load_row(ws.tail[row])) / (1.0f - a);
-            const RowInts moves = (weight > 0.0f) & (a < kMaxAlpha);
-            const Row d = moves ? d_alpha * a : Row{};
+            // A product of two choices: gcc takes an `and` of two comparisons apart, lane by lane.
+            const Row d = (weight > 0.0f ? d_alpha : Row{}) * (a < kMaxAlpha ? a : Row{});
             const float dy = row + 0.5f - p.y;
             const Row d_dx = d * dx;
             m += d, mx += d_dx, mxx += d_dx * dx;
@@ -265,7 +279,8 @@ void blend_tile_backward(const Image& im, int tile, const Splat* splats, const f
         out[3] = -sum_row(mxy);
         out[4] = -0.5f * sum_row(myy);
         out[5] = sum_row(m) / p.opacity;
-        for (int c = 0; c < C; c++) out[kShape + c] = sum_row(load_row(ws.colors.data() + c * kTile));
+        for (int c = 0; c < C; c++)
+            out[kShape + c] = sum_row(kFixed ? color_sum[kFixed ? c : 0] : load_row(ws.colors.data() + c * kTile));
         if (k % 32 == 31) {
             Row most = load_row(ws.T[0]);
             for (int row = 1; row < tile_rows; row++) {
@@ -275,6 +290,15 @@ void blend_tile_backward(const Image& im, int tile, const Splat* splats, const f
             finished = max_row(most) <= 0.0f;
         }
     }
+}
+
+OMEGA_CLONES
+void blend_tile_backward(const Image& im, int tile, const BackwardInputs& in, const int32_t* entries,
+                         const int32_t* slots, int64_t count, BackwardWorkspace& ws, float* slot_grads) {
+    if (im.C == 3)
+        backward_of_tile<3>(im, tile, in, entries, slots, count, ws, slot_grads);
+    else
+        backward_of_tile<0>(im, tile, in, entries, slots, count, ws, slot_grads);
 }
 
 // Sum each splat's slots, which lie side by side in the order of the tiles.
@@ -323,7 +347,8 @@ OMEGA_EXPORT void omega_gaussian_blend_backward(int64_t N, int64_t C, const floa
                                                 const float* grad_alpha, int64_t height, int64_t width, int threads,
                                                 float* grad_splats, float* grad_opacities, float* grad_colors) {
     const Image im(height, width, C);
-    const Splat* s = reinterpret_cast<const Splat*>(splats);
+    const BackwardInputs in = {
+        reinterpret_cast<const Splat*>(splats), opacities, colors, image, alpha, grad_image, grad_alpha};
     const int tiles = im.columns * im.rows;
     const int64_t pairs = starts[tiles];
     // One slot for each (tile, splat) pair, side by side for each splat.
@@ -339,9 +364,8 @@ OMEGA_EXPORT void omega_gaussian_blend_backward(int64_t N, int64_t C, const floa
         BackwardWorkspace ws((int)C);
 #pragma omp for schedule(dynamic, 1)
         for (int tile = 0; tile < tiles; tile++)
-            blend_tile_backward(im, tile, s, opacities, colors, entries + starts[tile], slots.data() + starts[tile],
-                                starts[tile + 1] - starts[tile], image, alpha, grad_image, grad_alpha, ws,
-                                slot_grads.get());
+            blend_tile_backward(im, tile, in, entries + starts[tile], slots.data() + starts[tile],
+                                starts[tile + 1] - starts[tile], ws, slot_grads.get());
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < N; i += 1024)
             gather_slots(i, std::min(N, i + 1024), (int)C, first.data(), slot_grads.get(),

@@ -114,6 +114,7 @@ struct Band {
 
 OMEGA_CLONES
 void draw_band(const Face* faces, const int* members, int64_t count, Band& band) {
+    const Lanes nowhere = std::numeric_limits<float>::max() + Lanes{};
     const Lanes ramp = {0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 6.5f, 7.5f};
     for (int64_t k = 0; k < count; k++) {
         const int32_t id = members[k];
@@ -131,14 +132,17 @@ void draw_band(const Face* faces, const int* members, int64_t count, Band& band)
                 const Lanes e2 = r2 - f.edge[2].dy * (x - f.edge[2].x0);
                 const Lanes above = e0 * f.z_over_w[0] + e1 * f.z_over_w[1] + e2 * f.z_over_w[2];
                 const Lanes below = e0 * f.inverse_w[0] + e1 * f.inverse_w[1] + e2 * f.inverse_w[2];
-                const Lanes z = above / below;
+                // One comparison to each choice: gcc takes an `and` of several apart, lane by lane.
+                Lanes z = below > 0.0f ? above / below : nowhere;
+                z = e0 >= 0.0f ? z : nowhere;
+                z = e1 >= 0.0f ? z : nowhere;
+                z = e2 >= 0.0f ? z : nowhere;
                 Lanes depth;
                 LaneInts winner;
                 load(depth, depth_row + column);
                 load(winner, winner_row + column);
-                const LaneInts wins = (e0 >= 0.0f) & (e1 >= 0.0f) & (e2 >= 0.0f) & (below > 0.0f) & (z < depth);
-                store(depth_row + column, wins ? z : depth);
-                store(winner_row + column, wins ? id + LaneInts{} : winner);
+                store(winner_row + column, z < depth ? id + LaneInts{} : winner);
+                store(depth_row + column, z < depth ? z : depth);
             }
         }
     }
