@@ -17,7 +17,7 @@ from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.geometry.raster import interpolate, rasterize
 from omega_cli.head.model import HeadModel
 
-SKIN, BLUSH, LIP = (0.80, 0.60, 0.50), (0.80, 0.42, 0.36), (0.68, 0.33, 0.32)
+SKIN, BLUSH, LIP = (0.80, 0.60, 0.50), (0.80, 0.42, 0.36), (0.70, 0.38, 0.36)
 HAIR, BROW, IRIS = (0.17, 0.11, 0.08), (0.20, 0.13, 0.10), (0.25, 0.36, 0.42)
 SCLERA, TEETH, CAVITY, TONGUE = (0.90, 0.88, 0.86), (0.86, 0.83, 0.76), (0.22, 0.07, 0.07), (0.62, 0.30, 0.30)
 BACKDROP = ((0.55, 0.61, 0.66), (0.36, 0.41, 0.47))  # top, bottom
@@ -35,12 +35,13 @@ class Look:
     def __init__(self, head: HeadModel, shaped: Tensor) -> None:
         self.head = head
         normals = vertex_normals(shaped, head.faces)
-        points = head.landmark_points(shaped[None], "ibug68")[0]  # [68, 3] m
         region = {name: mask.float() for name, mask in head.regions.items()}
-        self.brows = [points[17:22], points[22:27]]
         self.eyes = [shaped[head.regions[name]] for name in ("left_eye", "right_eye")]
-        self.hairline = float(points[17:27, 1].mean()) + 0.045
-        self.nose, self.chin = points[30], points[8]
+        skin = shaped[head.regions["face"] & (shaped[:, 2] > 0)]
+        self.brows = [self._brow(eye.mean(0), skin) for eye in self.eyes]
+        self.hairline = float(self.brows[0][:, 1].max()) + 0.042
+        nose = shaped[head.regions["nose"]]
+        self.nose = nose[nose[:, 2].argmax()]
         smooth = {name: self._soften(region[name]) for name in ("scalp", "lips")}
         hard = {name: region[name] for name in ("eyes", "teeth", "tongue", "mouth_inside")}
         # interpolated to pixels: resting position (3), then the masks in this order
@@ -49,6 +50,15 @@ class Look:
         self.values = torch.cat([shaped, masks], 1)
         self.hair_offsets = self._hair(shaped, normals, smooth["scalp"])
         self.spheres = [(e.mean(0), e) for e in self.eyes]
+
+    @staticmethod
+    def _brow(eye: Tensor, skin: Tensor) -> Tensor:
+        """An arc [7, 3] m on the skin above an eyeball's centre; it drops towards the temple."""
+        outward = torch.linspace(-0.017, 0.024, 7)
+        x = eye[0] + outward * eye[0].sign()
+        y = eye[1] + 0.0225 + 0.006 * torch.sin(torch.linspace(0.4, 2.9, 7)) - 0.1 * outward.clamp_min(0)
+        xy = torch.stack([x, y], 1)
+        return torch.cat([xy, skin[torch.cdist(xy, skin[:, :2]).argmin(1), 2:]], 1)
 
     def _soften(self, mask: Tensor, rounds: int = 2) -> Tensor:
         """A region's mask with a soft border: averaged over triangles, `rounds` times."""
@@ -78,11 +88,11 @@ class Look:
         color = self._mix(
             color, BLUSH, 0.35 * blush + 0.2 * torch.exp(-(p - self.nose).square().sum(1) / 2e-4)
         )
-        color = self._mix(color, LIP, smoothstep(0.25, 0.7, masks["lips"]))
+        color = self._mix(color, LIP, 0.85 * smoothstep(0.25, 0.7, masks["lips"]))
         strands = 0.5 + 0.5 * torch.sin(900 * p[:, 0] + 700 * p[:, 1] + 6 * noise)
         for brow in self.brows:
             color = self._mix(color, BROW, self._near_line(p, brow, 0.0036) * (0.75 + 0.25 * strands))
-        height = p[:, 1] - self.hairline + 0.004 * noise
+        height = p[:, 1] - self.hairline + 0.002 * noise
         front = smoothstep(-0.02, 0.03, p[:, 2] - self.head_middle())
         hair = smoothstep(0.35, 0.6, masks["scalp"]) * torch.maximum(
             smoothstep(-0.004, 0.004, height), 1 - front

@@ -84,7 +84,8 @@ def main() -> None:
     params = truth(head)
     look = Look(head, head.identity(params.betas))
     vertices = head.forward(params, look.hair_offsets).vertices
-    camera = frame_head(vertices[0], fill=0.9).camera(0.0, 2.0, SIZE, "driver")
+    upper = vertices[0][vertices[0][:, 1] > vertices[0][:, 1].amin() + 0.06]  # shoulders run out of the frame
+    camera = frame_head(upper, fill=0.8).camera(0.0, 2.0, SIZE, "driver")
     frames = [draw(look, v, camera) for v in vertices]
     tags = {
         "title": "Scripted driver",

@@ -162,7 +162,7 @@ def _one(
     what = decide(found.state, asked=asked, force=force)
     why = "; ".join(found.reasons[:2])
     if what == "edited":
-        report.note(f"{step.name:<12}  {step.folder}/ was edited by hand ({why}): used as it is")
+        report.note(f"{step.name:<12}  {step.folder}/ is used as it is: {why}")
         return Done(step.name, "edited", 0.0, why)
     if what == "fresh":
         report.detail(f"{step.name:<12}  {step.folder}/ is fresh")

@@ -1,4 +1,4 @@
-"""The driver: its tracked motion, its neutral, its pictures at the side. Pure maths."""
+"""The driver: its tracked motion with its neutral, and its pictures at the side. Pure maths."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from omega_cli.head.params import HeadParams
-
-RESTFUL_SHARE = 0.2  # ours: the neutral is the median of this share of frames, the most relaxed ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,29 +27,6 @@ class DriverMotion:
     valid: Tensor
     film: Path | None
     weights: dict[str, str]
-
-
-def estimate_neutral(params: HeadParams, valid: Tensor) -> HeadParams:
-    """The driver's resting face and usual head pose (1 frame), for motions that bring none.
-
-    Expression, jaw and eyes: median over the fifth of the valid frames with the least expression, so
-    that talking or blinking does not count as rest. Head rotation and translation: median of all.
-    """
-    idx = torch.nonzero(valid).flatten() if valid.any() else torch.arange(len(params))
-    seen = params.frames(idx)
-    jaw = 2.0 * seen.jaw_pose.norm(dim=1)
-    effort = seen.expression.abs().sum(1) + jaw
-    count = max(1, round(RESTFUL_SHARE * len(idx)))
-    calm = seen.frames(effort.argsort()[:count])
-    middle = {
-        name: getattr(part, name).median(0, keepdim=True).values
-        for part, names_ in (
-            (calm, ("expression", "jaw_pose", "leye_pose", "reye_pose")),
-            (seen, ("global_orient", "neck_pose", "transl")),
-        )
-        for name in names_
-    }
-    return params.frame(0).replace(**middle)
 
 
 def letterbox(pixels: np.ndarray, size: int) -> np.ndarray:

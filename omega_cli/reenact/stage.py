@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,22 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omega_cli import weights
 from omega_cli.avatar import codecs, folders, layout, record
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import Camera
+from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
-from omega_cli.reenact import driver as drivers
 from omega_cli.reenact.config import ReenactConfig
+from omega_cli.reenact.driver import DriverMotion, letterbox
 from omega_cli.reenact.transfer import transfer_motion
 from omega_cli.render import film, orbit
 from omega_cli.render.rig import Rig
 from omega_cli.render.stage import inputs_of, load_rig, provenance
+from omega_cli.track import video
+from omega_cli.track.config import TrackConfig
+from omega_cli.track.stage import NEUTRAL_FIELDS, require_file, track_video
 
 CHUNK = 32  # frames posed at once: 32 x 10 k vertices is 4 MB
 SHEET_FRAMES = 8
+LANDMARKER = "face_landmarker"
 FRONT_FILL = 0.84  # ours: room around the resting head for turns and nods
 
 
@@ -53,7 +60,7 @@ def run(
     force: bool = False,
 ) -> Path:
     """Write reenact/<driver>/; returns the film (a copy at `output` if given)."""
-    folder = avatar.reenact / drivers.name_of(driver)
+    folder = avatar.reenact / name_of(driver)
     if output is not None and output.resolve() == driver.resolve():
         raise OmegaError(f"{output} is the driver itself.", "Give -o another file name.")
     rig = load_rig(avatar, device)
@@ -68,13 +75,10 @@ def run(
         ) as out,
     ):  # fmt: skip
         started = time.perf_counter()
-        moved = drivers.load(driver, folder, rig.head, config.max_frames, report)
+        moved = load_driver(driver, folder, rig.head, config, report)
         out.weights.update(moved.weights)
         out.metrics["track_seconds"] = round(time.perf_counter() - started, 3)
-        drivers.save(out.path / layout.MOTION, moved, rig.head)
-        if not moved.valid.all():
-            lost = int((~moved.valid).sum())
-            out.warn(f"No face in {lost} of {len(moved.valid)} driver frames; their motion is filled in.")
+        save_motion(out.path / layout.MOTION, moved, rig.head)
         scene = _scene(rig, avatar, config, moved)
         codecs.save_cameras(out.path / layout.CAMERAS, scene.cameras)
         sheet = _Sheet(len(scene.motion))
@@ -82,7 +86,7 @@ def run(
         with report.progress("reenact", total=len(scene.motion)) as bar:
 
             def frames() -> Iterator[np.ndarray]:
-                beside = drivers.pictures(moved, config.size)
+                beside = driver_pictures(moved, config.size)
                 for i, picture in enumerate(film.ahead(_pictures(scene, config, out.metrics))):
                     given = next(beside, None)
                     sheet.offer(i, picture, given)
@@ -119,7 +123,119 @@ def run(
     return output
 
 
-def _scene(rig: Rig, avatar: Avatar, config: ReenactConfig, moved: drivers.DriverMotion) -> Scene:
+# --- the driver ------------------------------------------------------------------------------------
+
+
+def name_of(driver: Path) -> str:
+    """Folder of a driver under reenact/: the file's stem; for .../reenact/NAME/motion.npz it is NAME."""
+    stem = driver.parent.name if driver.name == layout.MOTION and driver.parent.name else driver.stem
+    return stem.lstrip(".") or "driver"
+
+
+def load_driver(
+    driver: Path, folder: Path, head: HeadModel, config: ReenactConfig, report: Report
+) -> DriverMotion:
+    """The motion of a film (tracked, or kept from an earlier run on the same film) or of a motion file.
+
+    Raises OmegaError for anything that is neither, and whatever tracking says about a film.
+    """
+    require_file(driver)
+    if driver.suffix.lower() == ".npz":
+        return _cut(_load_motion(driver, None, head), config.max_frames)
+    landmarker = weights.resolve(LANDMARKER, report)
+    digests = {LANDMARKER: record.digest(landmarker)}
+    kept = _kept_motion(driver, folder, config, digests, head)
+    if kept is not None:
+        report.note(f"{driver.name}: the motion tracked before is used again")
+        return kept
+    tracked = track_video(driver, head, TrackConfig(max_frames=config.max_frames), report=report)
+    times, valid = torch.as_tensor(tracked.times), torch.as_tensor(tracked.valid)
+    return DriverMotion(tracked.params, tracked.neutral, tracked.fps, times, valid, driver, digests)
+
+
+def save_motion(path: Path, moved: DriverMotion, head: HeadModel) -> None:
+    """The driver's own motion as flame.npz over T frames, with its neutral, times and valid frames."""
+    codecs.save_params(path, moved.params, fps=moved.fps, head=head)
+    neutral = {f"neutral_{name}": getattr(moved.neutral, name) for name in NEUTRAL_FIELDS}
+    extra = {"times": moved.times, "valid": moved.valid}
+    codecs.save_arrays(path, **codecs.load_arrays(path), **neutral, **extra)
+
+
+def _load_motion(path: Path, film_path: Path | None, head: HeadModel) -> DriverMotion:
+    """A motion file; a plain flame.npz over T frames has its neutral estimated."""
+    params, meta = codecs.load_params(path), codecs.load_params_meta(path)
+    if params.expression.shape[1] != head.E:
+        raise OmegaError(
+            f"{path} moves {params.expression.shape[1]} expression shapes, this head has {head.E}.",
+            "Track the driver again with the head that the avatar was made with.",
+        )
+    arrays = codecs.load_arrays(path)
+    fps = meta["fps"] or 25.0
+    frames = len(params)
+    times = torch.as_tensor(arrays.get("times", np.arange(frames) / fps))
+    valid = torch.as_tensor(arrays.get("valid", np.ones(frames, bool))).bool()
+    if len(times) != frames or len(valid) != frames or frames == 0:
+        raise OmegaError(f"{path} holds {frames} frames but {len(times)} times.", "Track the driver again.")
+    if all(f"neutral_{name}" in arrays for name in NEUTRAL_FIELDS):
+        still = {n: torch.from_numpy(arrays[f"neutral_{n}"].astype(np.float32)) for n in NEUTRAL_FIELDS}
+        neutral = params.frame(0).replace(**still)
+    else:
+        neutral = video.neutral_of(params, valid.numpy() if valid.any() else np.ones(frames, bool))
+    return DriverMotion(params, neutral, fps, times, valid, film_path, {})
+
+
+def _kept_motion(
+    driver: Path, folder: Path, config: ReenactConfig, digests: dict[str, str], head: HeadModel
+) -> DriverMotion | None:
+    """The motion of an earlier run, if it was of this very film, with these weights and as many frames."""
+    try:
+        known = record.read_stage(folder)
+        same = (
+            known["inputs"].get(f"external:{driver.name}") == record.digest(driver)
+            and all(known["weights"].get(name) == sha for name, sha in digests.items())
+            and known["params"].get("max_frames") == config.max_frames
+            and known["outputs"].get(layout.MOTION) == record.digest(folder / layout.MOTION)
+        )
+        kept = _load_motion(folder / layout.MOTION, driver, head) if same else None
+    except (OmegaError, OSError):
+        return None
+    return None if kept is None else dataclasses.replace(kept, weights=digests)
+
+
+def _cut(moved: DriverMotion, max_frames: int) -> DriverMotion:
+    if not max_frames or len(moved.params) <= max_frames:
+        return moved
+    part = slice(0, max_frames)
+    return dataclasses.replace(
+        moved, params=moved.params.frames(part), times=moved.times[part], valid=moved.valid[part]
+    )
+
+
+def driver_pictures(moved: DriverMotion, size: int) -> Iterator[np.ndarray]:
+    """The film's picture at each time of the motion, letterboxed to `size`; nothing for a motion file."""
+    if moved.film is None:
+        return
+    with moved.film.open("rb") as stream:
+        source = video.open_film(stream, moved.film.name).read(stream, moved.film.name)
+        first, shown = next(source, (0.0, None))
+        if shown is None:
+            return
+        coming = next(source, None)
+        slack = 0.25 / moved.fps
+        fitted = letterbox(shown, size)
+        for moment in moved.times.tolist():
+            changed = False
+            while coming is not None and coming[0] - first <= moment + slack:
+                shown, coming, changed = coming[1], next(source, None), True
+            if changed:
+                fitted = letterbox(shown, size)
+            yield fitted
+
+
+# --- the film --------------------------------------------------------------------------------------
+
+
+def _scene(rig: Rig, avatar: Avatar, config: ReenactConfig, moved: DriverMotion) -> Scene:
     """Where the head rests and which cameras see it, and the motion transferred to there."""
     rest = rig.neutral().replace(expression=rig.params.expression, jaw_pose=rig.params.jaw_pose)
     frames = len(moved.params)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
@@ -19,11 +19,14 @@ class Rig:
 
     shaped [V, 3] m: the canonical surface, identity and offsets added once. params: T = 1, the identity
     with the photo's expression in the views' frame (no head rotation, no translation).
+    bound: the Gaussians and what ties them to the surface.
     """
 
     head: HeadModel
     params: HeadParams
     shaped: Tensor
+
+    bound: BoundGaussians
 
     @staticmethod
     def build(
@@ -33,7 +36,12 @@ class Rig:
         vertex: Mapping[str, Tensor],
         uv: Mapping[str, Tensor],
     ) -> Rig:
-        raise NotImplementedError
+        """From a head, mesh/'s parameters and offsets, and the tensors of gaussians/.
+
+        Raises ValueError where the Gaussians and the head do not belong together.
+        """
+        shaped = head.identity(params.betas, offsets)
+        return Rig(head, params, shaped, BoundGaussians.from_tensors(uv, vertex, shaped, head.faces))
 
     def neutral(self) -> HeadParams:
         """The identity at rest: no expression, closed jaw, eyes ahead. T = 1."""
@@ -51,3 +59,7 @@ class Rig:
     def vertices(self, params: HeadParams) -> Tensor:  # [T, V, 3] m
         """Posed surfaces; params' own betas are not read (Eq. 1 with identity and offsets done)."""
         return self.head.animate(self.shaped, params).vertices
+
+    def pose(self, vertices: Tensor) -> Gaussians:
+        """World Gaussians carried by one posed surface [V, 3] m."""
+        return self.bound.pose(vertices)
