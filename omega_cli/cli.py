@@ -54,8 +54,8 @@ class LazyGroup(click.Group):
         """Run the command; an exception becomes a short text on stderr and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, SystemExit):
-            raise
+        except (click.ClickException, click.exceptions.Exit, SystemExit, BrokenPipeError):
+            raise  # click's own business: usage errors, exit codes, a reader (`head`) that went away
         except KeyboardInterrupt:
             _fail(ctx, "Interrupted; what was finished is kept, run the same command to go on.", 130)
         except Exception as error:

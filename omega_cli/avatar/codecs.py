@@ -130,7 +130,7 @@ def save_arrays(path: Path, **arrays: Any) -> None:
     if objects:
         raise ValueError(f"npz files hold no Python objects: {', '.join(objects)}")
     buffer = io.BytesIO()
-    np.savez(buffer, **plain)
+    np.savez(buffer, allow_pickle=False, **plain)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getvalue())
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -15,12 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from omega_cli import weights
+from omega_cli.doctor import system_libraries
 from omega_cli.errors import OmegaError
 
 Level = Literal["ok", "optional", "broken"]
-
-SYSTEM_LIBRARIES = {"libGL.so.1": "libgl1", "libglib-2.0.so.0": "libglib2.0-0"}
-"""Shared libraries that cv2 (which mediapipe brings) needs, and the Debian package of each."""
 
 UNWANTED = ("torchvision", "lpips", "timm", "lightning")
 """Packages whose mere presence breaks others here."""
@@ -68,33 +64,21 @@ def _packages() -> Iterator[Finding]:
     yield Finding("packages", "broken" if missing else "ok", found, mend)
 
 
-def missing_system_libraries() -> list[str]:
-    """The Debian packages of the system libraries that cannot be loaded."""
-    missing = []
-    for library, package in SYSTEM_LIBRARIES.items():
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            missing.append(package)
-    return missing
-
-
 def _system_libraries() -> Iterator[Finding]:
-    missing = missing_system_libraries()
-    sudo = "" if os.geteuid() == 0 else "sudo "
-    for library, package in SYSTEM_LIBRARIES.items():
-        gone = package in missing
-        mend = f"{sudo}apt-get install -y {' '.join(missing)}" if gone else ""
-        yield Finding(library, "broken" if gone else "ok", "missing" if gone else "loads", mend)
+    absent = system_libraries.missing()
+    mend = system_libraries.apt_command([system_libraries.NEEDED[library] for library in absent])
+    for library in system_libraries.NEEDED:
+        gone = library in absent
+        level: Level = "broken" if gone else "ok"
+        yield Finding(library, level, "missing" if gone else "loads", mend if gone else "")
 
 
 def _compiler() -> Iterator[Finding]:
     from omega_cli.kernels import build
 
     compiler = build.find_compiler()
-    sudo = "" if os.geteuid() == 0 else "sudo "
     if compiler is None:
-        yield Finding("C++ compiler", "optional", "none", f"{sudo}apt-get install -y g++")
+        yield Finding("C++ compiler", "optional", "none", system_libraries.apt_command(["g++"]))
         return
     done = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=False)
     yield Finding("C++ compiler", "ok", (done.stdout.splitlines() or [compiler])[0])

@@ -71,6 +71,7 @@ def test_importing_the_registry_reads_nothing_heavy() -> None:
     import subprocess
     import sys
 
-    code = "import sys, omega_cli.weights as w; w.find('u2netp'); print(*({'torch', 'numpy'} & set(sys.modules)))"
+    code = "import sys, omega_cli.weights as w; w.find('u2netp')\n"
+    code += "print(*{'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
