@@ -30,7 +30,7 @@ from omega_cli.deform_flame.objective import (
 from omega_cli.deform_flame.observe import Observation, Surface
 from omega_cli.geometry.mesh import face_corners, face_cross, vertex_normals
 
-EPSILON = 1e-3  # of the largest diagonal entry's order: keeps vertices without any term solvable
+EPSILON = 1e-6  # of the median diagonal entry: keeps vertices without any term solvable
 
 
 class Metric:
@@ -42,7 +42,9 @@ class Metric:
         L = to_scipy(problem.laplacian)
         held = semantics.held.cpu().numpy().astype(float)
         w = semantics.laplacian.double().cpu().numpy()
-        self.smooth = (L.T @ sp.diags(w / UNIT**2) @ L).tocsr()
+        free = semantics.free.cpu().numpy()
+        loose = L @ sp.diags(free.astype(float))
+        self.smooth = (loose.T @ sp.diags(w / UNIT**2) @ loose).tocsr()
         inside = L @ sp.diags(held)
         shape = inside.T @ sp.diags(held / UNIT**2) @ inside
         fixed = lambdas.par * (shape + sp.diags(semantics.place.double().cpu().numpy() / UNIT**2))
@@ -51,7 +53,6 @@ class Metric:
             share = torch.full((len(marks.corners),), 4 / len(marks.corners) / UNIT**2)
             fixed = fixed + lambdas.sym * lambdas.lmk * weighted_square(marks, share, V)
         self.fixed = fixed.tocsr()
-        free = semantics.free.cpu().numpy()
         self.role = np.where(free, 1, np.where(held > 0, 2, 0))
 
     def solver(

@@ -62,8 +62,8 @@ def fit(
         terms = deformation_loss(variable, problem, seen)
         loss = now.total(terms)
         (gradient,) = torch.autograd.grad(loss, variable)
-        record = {name: float(value) for name, value in terms.items()}
-        record |= {"step": step, "total": float(lambdas.total(terms)), "stiffness": stiffness}
+        record = {name: float(value.detach()) for name, value in terms.items()}
+        record |= {"step": step, "total": float(lambdas.total(terms).detach()), "stiffness": stiffness}
         # totals of two steps differ by what came into sight as well, so the lowest one is kept
         if relaxed == 1.0 and record["total"] < (1 - SETTLED) * best:
             best, best_offsets, since_best = record["total"], offsets, 0
@@ -73,7 +73,7 @@ def fit(
             solver = metric.solver(offsets, posed, seen, stiffness)
         move = -torch.from_numpy(solver(gradient.double().cpu().numpy())).to(offsets)
         move *= STEP_LIMIT / move.norm(dim=1, keepdim=True).clamp_min(STEP_LIMIT)
-        taken, offsets = _line_search(offsets, move, float(loss), problem, seen, now, max_offset)
+        taken, offsets = _line_search(offsets, move, float(loss.detach()), problem, seen, now, max_offset)
         record |= {"moved_mm": 1e3 * taken, "seconds": time.perf_counter() - began}
         history.append(record)
         on_step()
