@@ -124,32 +124,38 @@ def photo_of(rgba: Tensor, labels: Tensor, camera: Camera, vertices: Tensor, fac
 def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera) -> View:
     """Colour, normal and soft mask of one view; where the photo saw the surface, its own pixels."""
     model = surface.model
+    regions = model.regions
     fragments = rasterize(surface.vertices, model.faces, camera)
     hit = fragments.face_index >= 0
-    normal = F.normalize(interpolate(fragments, model.faces, surface.normals), dim=-1)
-    uv = interpolate(fragments, model.uv_faces, model.uvs)
-    points = interpolate(fragments, model.faces, surface.vertices)
-    rgb = F.grid_sample(texture[None], (uv * 2 - 1)[None], padding_mode="border", align_corners=False)[0]
+    inner = regions["teeth"] | regions["tongue"] | regions["mouth_inside"]
+    low = regions["neck"] | regions["boundary"]
+    packed = torch.cat([surface.normals, surface.vertices, inner[:, None], low[:, None]], 1)
+    at = interpolate(fragments, model.faces, packed)[hit]
+    normal = F.normalize(at[:, :3], dim=-1)
+    uv = interpolate(fragments, model.uv_faces, model.uvs)[hit]
+    grid = (uv * 2 - 1)[None, None]
+    base = F.grid_sample(texture[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
 
-    seen = sample(photo, points[hit], normal[hit])
-    inner = torch.zeros(len(surface.vertices))
-    for name in ("teeth", "tongue", "mouth_inside"):
-        inner[model.regions[name]] = 1
-    cavity = interpolate(fragments, model.faces, inner[:, None])[hit][:, 0]
-    trust = seen.weight * ~is_in(seen.label, (0,))
-    low = interpolate(
-        fragments, model.faces, (model.regions["neck"] | model.regions["boundary"]).float()[:, None]
-    )
-    trust = trust * torch.where(seen.label == CLOTH, low[hit][:, 0], torch.ones(()))
-    trust = trust * (cavity < 0.5)
-    rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * rgb[:, hit]
+    seen = sample(photo, at[:, 3:6], normal)
+    trust = seen.weight * (seen.label != 0) * (at[:, 6] < 0.5)
+    trust = trust * torch.where(seen.label == CLOTH, at[:, 7], torch.ones(()))
+    rgb = torch.zeros(3, camera.height, camera.width)
+    rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * base
 
     mask = coverage(surface.vertices, model.faces, camera)
-    rgb = texture_maths.push_pull(rgb, hit[None].float())
-    rgb = rgb * mask + 1 - mask
-    white = torch.ones(3, 1, 1)
-    encoded = torch.where(hit[None], normal.permute(2, 0, 1), white)
+    rgb = spread_rim(rgb, hit) * mask + 1 - mask
+    encoded = torch.ones(3, camera.height, camera.width)
+    encoded[:, hit] = normal.T
     return View(camera, rgb.clamp(0, 1), encoded, mask)
+
+
+def spread_rim(rgb: Tensor, hit: Tensor) -> Tensor:  # [3, H, W], [H, W] -> [3, H, W]
+    """Colour for the rim pixels whose centre the surface misses: the mean of their covered neighbours."""
+    weight = hit[None].float()
+    near = F.avg_pool2d((rgb * weight)[None], 3, 1, 1)[0] / F.avg_pool2d(weight[None], 3, 1, 1)[0].clamp_min(
+        1e-6
+    )
+    return torch.where(hit[None], rgb, near)
 
 
 def coverage(vertices: Tensor, faces: Tensor, camera: Camera) -> Tensor:  # [1, H, W]

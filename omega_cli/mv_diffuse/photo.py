@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,17 @@ class Photo:
     depth: Tensor
     camera: Camera
 
+    @cached_property
+    def trusted(self) -> Tensor:  # [1, 4, H, W]
+        """Colour and how far inside the matte it lies."""
+        return torch.cat([self.rgb, usable_alpha(self.alpha)])[None]
+
+    @cached_property
+    def furthest(self) -> Tensor:  # [H, W] m
+        """Largest depth in each pixel's 3x3 neighbourhood; very negative where there is no surface."""
+        finite = torch.where(self.depth.isfinite(), self.depth, self.depth.new_tensor(-1e9))
+        return F.max_pool2d(finite[None, None], 3, 1, 1)[0, 0]
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -54,16 +66,15 @@ def sample(photo: Photo, points: Tensor, normals: Tensor) -> Samples:  # [N, 3] 
     height, width = photo.depth.shape
     pixels, depth = photo.camera.project(points)
     grid = pixels / pixels.new_tensor([width, height]) * 2 - 1
-    stack = torch.cat([photo.rgb, usable_alpha(photo.alpha)])[None]
-    picked = F.grid_sample(stack, grid[None, None], padding_mode="zeros", align_corners=False)[0, :, 0].T
+    picked = F.grid_sample(photo.trusted, grid[None, None], padding_mode="zeros", align_corners=False)[
+        0, :, 0
+    ].T
 
     x = pixels[:, 0].floor().long()
     y = pixels[:, 1].floor().long()
     framed = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    finite = torch.where(photo.depth.isfinite(), photo.depth, photo.depth.new_tensor(-1e9))
-    furthest = F.max_pool2d(finite[None, None], 3, 1, 1)[0, 0]
-    visible = framed & (depth <= furthest[y, x] + DEPTH_TOLERANCE)
+    visible = framed & (depth <= photo.furthest[y, x] + DEPTH_TOLERANCE)
 
     facing = (normals * photo.camera.view_directions(points)).sum(-1)
     t = ((facing - GRAZING[0]) / (GRAZING[1] - GRAZING[0])).clamp(0, 1)

@@ -18,7 +18,7 @@ from .fill import harmonic_fill, push_pull
 from .photo import Photo, Samples, sample
 
 # Labels of source/parsing.png (avatar/layout.py).
-SKIN, NOSE, EARS, NECK, CLOTH, HAIR, HAT = 1, 7, 5, 11, 13, 14, 15
+SKIN, EYES, NOSE, EARS, NECK, CLOTH, HAIR, HAT = 1, 3, 7, 5, 11, 13, 14, 15
 PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
 HAIR_LIKE = (HAIR, HAT)
 
@@ -81,9 +81,9 @@ def hair_field(surface: Surface, seen: Evidence, long_hair: bool, hidden_ears: t
     prior, trust = torch.zeros(n), torch.full((n,), 0.02)
     scalp = regions["scalp"]
     has_hair = float((seen.hair * seen.weight)[scalp].sum() / seen.weight[scalp].sum().clamp_min(1e-6)) > 0.25
-    prior[scalp], trust[scalp] = float(has_hair), 0.05
+    prior[scalp], trust[scalp] = float(has_hair), 0.3
     back = scalp & (surface.normals[:, 2] < 0.1)
-    trust[back] = 0.5
+    trust[back] = 3.0
     for side, hidden in zip(("left_ear", "right_ear"), hidden_ears, strict=True):
         prior[regions[side]], trust[regions[side]] = float(hidden), 4.0
     nape = (regions["neck"] | regions["boundary"]) & (surface.normals[:, 2] < 0.2)
@@ -180,7 +180,7 @@ def build_texture(
     hair_texel = on_texels(hair)
     if strand is not None:
         hair_texel = hair_texel + hair_maths.read_chart(strand, hair_maths.chart_coordinates(points))
-    share = ((on_texels(worn[:, None]) - 0.35) / 0.3).clamp(0, 1)
+    share = ((on_texels(worn[:, None]) - 0.3) / 0.3).clamp(0, 1)
     guess = share * hair_texel + (1 - share) * on_texels(skin)
 
     # The photo may paint skin with hair (a fringe) but never the scalp's back with sky or collar, and a
@@ -190,6 +190,11 @@ def build_texture(
     inner = on_texels(
         (model.regions["teeth"] | model.regions["tongue"] | model.regions["mouth_inside"]).float()[:, None]
     )
+    # An eyeball lies a hair's breadth behind its lids: only what the parsing calls an eye is one.
+    eyeball = on_texels(model.regions["eyes"].float()[:, None])[:, 0] > 0.5
+    trust = trust * ~(eyeball & (seen.label != EYES))
+    lash = on_texels(model.regions["lashes"].float()[:, None])[:, 0] > 0.5
+    trust = trust * ~lash
     texel = trust[:, None] * seen.rgb + (1 - trust[:, None]) * guess
     texel = torch.where(inner > 0.5, on_texels(albedo), texel)
 
