@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from omega_cli.decode.colours import complete_texture
-from omega_cli.decode.surface import face_footprints, texel_gaussians, vertex_gaussians, vertex_uvs
+from omega_cli.decode.surface import (
+    covering_texels,
+    face_footprints,
+    texel_gaussians,
+    vertex_gaussians,
+    vertex_uvs,
+)
 from omega_cli.decode.texture import sample_uv
 from omega_cli.gaussians.model import Gaussians
-from omega_cli.geometry.uvmap import rasterize_uv
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
@@ -40,13 +45,13 @@ def decode_surface(
     features: Tensor,  # [C, R, R], RGB first
     weight: Tensor,  # [1, R, R]
     *,
-    texel_sigma: float = 0.6,
-    opacity: float = 0.98,
+    texel_sigma: float = 0.62,
+    opacity: float = 0.995,
     vertex_opacity: float = 0.4,
 ) -> Decoded:
     """One Gaussian per covered texel and one per vertex (paper 3.3's two branches)."""
     size = features.shape[-1]
-    face_index, barycentric = rasterize_uv(model.uvs, model.uv_faces, size)
+    face_index, barycentric = covering_texels(model.uvs, model.uv_faces, size)
     texture = complete_texture(model, vertices, eye_centres, features[:3], weight, face_index, barycentric)
     covered = face_index >= 0
     faces_of, where = face_index[covered], barycentric[covered]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.decode.eyes import complete_eyeball
@@ -85,8 +84,8 @@ def complete_texture(
         if number == 0 or not bool(mine.any()):
             continue
         if name in ("left_eye", "right_eye"):
-            directions = F.normalize(points[mine] - eye_centres[int(name == "right_eye")], dim=-1)
-            colour[mine], _ = complete_eyeball(directions, own[mine], seen[mine], light)
+            around = points[mine] - eye_centres[int(name == "right_eye")]
+            colour[mine], _ = complete_eyeball(around, own[mine], seen[mine], light)
             continue
         guess = inner_colour(name, front - points[mine, 2], light)
         trust = seen[mine, None] * (name != "lashes")

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Angles on the eyeball seen from its centre, degrees: anatomical means (iris 11.7 mm across on a ball of
-# 24 mm, pupil 4 mm); the colours are ours, for eyes that the photo does not show.
-PUPIL_DEG, IRIS_DEG, LIMBUS_DEG = 9.5, 28.0, 32.0
+# Radii in the eye's own plane, m: anatomical means (iris 11.7 mm across, pupil 4 mm); the colours are ours,
+# for eyes that the photo does not show.
+PUPIL_M, IRIS_M, LIMBUS_M = 0.0020, 0.00585, 0.0066
 PUPIL, IRIS, LIMBUS = (0.05, 0.04, 0.04), (0.30, 0.21, 0.14), (0.22, 0.17, 0.14)
 SCLERA, VEINED = (0.84, 0.80, 0.77), (0.72, 0.55, 0.50)
 SEARCH_DEG = 18  # how far the photo's gaze may differ from the mesh's
+
+
+@dataclass(frozen=True)
+class EyeAngles:
+    """Where pupil, iris and limbus end, degrees from the eye's axis, on a ball of some radius."""
+
+    pupil: float
+    iris: float
+    limbus: float
+
+    @staticmethod
+    def of(radius: float) -> EyeAngles:  # m; heads draw eyeballs larger than life, irises not
+        edges = (PUPIL_M, IRIS_M, LIMBUS_M)
+        return EyeAngles(*(math.degrees(math.asin(min(0.9, e / max(radius, 0.008)))) for e in edges))
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ def axis_from_angles(yaw_deg: Tensor, pitch_deg: Tensor) -> Tensor:  # [...] -> 
     return torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
 
 
-def find_iris(directions: Tensor, rgb: Tensor, share: Tensor) -> Iris:
+def find_iris(directions: Tensor, rgb: Tensor, share: Tensor, angles: EyeAngles) -> Iris:
     """The axis around which the seen texels are darkest inside and brightest outside.
 
     directions [N, 3] unit, from the ball's centre; rgb [N, 3]; share [N] in [0, 1]. With too few seen texels
@@ -44,8 +59,8 @@ def find_iris(directions: Tensor, rgb: Tensor, share: Tensor) -> Iris:
         return Iris(ahead, 0.0)
     luminance = rgb @ rgb.new_tensor([0.299, 0.587, 0.114])
     angle = torch.rad2deg(torch.acos((axes @ directions.T).clamp(-1, 1)))  # [A, N]
-    inside = torch.sigmoid((IRIS_DEG - angle) / 2) * share
-    ring = torch.sigmoid((angle - LIMBUS_DEG) / 2) * torch.sigmoid((62 - angle) / 2) * share
+    inside = torch.sigmoid((angles.iris - angle) / 2) * share
+    ring = torch.sigmoid((angle - angles.limbus) / 2) * torch.sigmoid((2 * angles.iris - angle) / 2) * share
     enough = (inside.sum(1) > 4) & (ring.sum(1) > 4)
     dark = (inside * luminance).sum(1) / inside.sum(1).clamp_min(1e-6)
     bright = (ring * luminance).sum(1) / ring.sum(1).clamp_min(1e-6)
@@ -58,9 +73,10 @@ def find_iris(directions: Tensor, rgb: Tensor, share: Tensor) -> Iris:
     return Iris(axes[best] if contrast > 0.04 else ahead, contrast)
 
 
-def standard_eye(angle_deg: Tensor) -> Tensor:  # [N] -> [N, 3]
+def standard_eye(angle_deg: Tensor, angles: EyeAngles) -> Tensor:  # [N] -> [N, 3]
     """Colours of an average brown eye by angle from its axis."""
-    stops = torch.tensor([0.0, PUPIL_DEG - 1, PUPIL_DEG + 1, IRIS_DEG - 3, IRIS_DEG, LIMBUS_DEG, 60.0, 95.0])
+    pupil, iris, limbus = angles.pupil, angles.iris, angles.limbus
+    stops = torch.tensor([0.0, pupil - 1, pupil + 1, iris - 2.5, iris, limbus, 60.0, 95.0])
     colours = torch.tensor([PUPIL, PUPIL, IRIS, IRIS, LIMBUS, SCLERA, SCLERA, VEINED])
     right = torch.searchsorted(stops, angle_deg.clamp(0, 94.9), right=True).clamp(1, len(stops) - 1)
     t = ((angle_deg - stops[right - 1]) / (stops[right] - stops[right - 1])).clamp(0, 1)[:, None]
@@ -68,7 +84,7 @@ def standard_eye(angle_deg: Tensor) -> Tensor:  # [N] -> [N, 3]
 
 
 def complete_eyeball(
-    directions: Tensor,  # [N, 3] unit
+    points: Tensor,  # [N, 3] m, from the ball's centre; at rest the eye looks along +z
     rgb: Tensor,  # [N, 3]
     share: Tensor,  # [N] in [0, 1]
     exposure: float = 1.0,
@@ -78,9 +94,11 @@ def complete_eyeball(
     Each ring takes the mean of its seen texels where there are some, else the standard eye scaled by
     `exposure` (the photo's light) and by what the seen rings say.
     """
-    iris = find_iris(directions, rgb, share)
+    angles = EyeAngles.of(float(points.norm(dim=1).median()))
+    directions = F.normalize(points, dim=1)
+    iris = find_iris(directions, rgb, share, angles)
     angle = torch.rad2deg(torch.acos((directions @ iris.axis).clamp(-1, 1)))
-    standard = (standard_eye(angle) * exposure).clamp(0, 1)
+    standard = (standard_eye(angle, angles) * exposure).clamp(0, 1)
     if float(share.sum()) >= 12:
         rings = torch.arange(0.0, 100.0, 4.0)
         near = torch.exp(-0.5 * ((angle[None] - rings[:, None]) / 3.0) ** 2) * share[None]
@@ -92,7 +110,7 @@ def complete_eyeball(
         profile = ring_rgb[low] * (1 - t) + ring_rgb[low + 1] * t
         profile_trust = trust[low] * (1 - t) + trust[low + 1] * t
         # Sclera that a lid shades in the photo is not the colour of the rest of it.
-        white = F.relu(angle - LIMBUS_DEG)[:, None].clamp(max=8) / 8
+        white = F.relu(angle - angles.limbus)[:, None].clamp(max=8) / 8
         profile_trust = profile_trust * (1 - 0.5 * white)
         standard = profile * profile_trust + standard * (1 - profile_trust)
     return rgb * share[:, None] + standard * (1 - share[:, None]), iris

@@ -11,6 +11,8 @@ from torch import Tensor
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.geometry.mesh import edges, face_corners, vertex_normals
 from omega_cli.geometry.rotation import matrix_to_quat
+from omega_cli.geometry.uvmap import rasterize_uv
+from omega_cli.kernels.mesh_raster import rasterize_mesh
 
 THICKNESS = 0.15  # ours: sigma along the normal, in units of the smaller tangent sigma
 MAX_SIGMA = 0.004  # ours, m: a stretched face must not become a visible disc
@@ -65,6 +67,26 @@ def face_footprints(
     tangent = torch.where((tangent.norm(dim=-1, keepdim=True) > 0.5), tangent, any_tangent(normal))
     rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], dim=-1)
     return Footprints(rotation, torch.stack([first.norm(dim=-1), second.norm(dim=-1)], -1))
+
+
+def covering_texels(uvs: Tensor, uv_faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Every texel that an island reaches, not only those whose centre it covers.
+
+    face_index [R, R] (-1 empty) and barycentric [R, R, 3] of the texel's centre or, at an island's rim, of
+    the nearest of eight points a third of a texel away: seams would else be up to a texel wide.
+    """
+    face_index, barycentric = rasterize_uv(uvs, uv_faces, size)
+    third = 1 / 3
+    straight = [(third, 0), (-third, 0), (0, third), (0, -third)]
+    oblique = [(x, y) for x in (third, -third) for y in (third, -third)]
+    one = torch.ones_like(uvs[:, :1])
+    for x, y in straight + oblique:
+        moved = uvs * size - uvs.new_tensor([x, y])
+        seen = rasterize_mesh(torch.cat([moved, one, one], 1), uv_faces, (size, size))
+        new = (face_index < 0) & (seen.face_index >= 0)
+        face_index = torch.where(new, seen.face_index, face_index)
+        barycentric = torch.where(new[..., None], seen.barycentric.to(barycentric), barycentric)
+    return face_index, barycentric
 
 
 def texel_gaussians(

@@ -8,8 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from omega_cli.decode.eyes import IRIS_DEG, axis_from_angles, complete_eyeball, find_iris, standard_eye
+from omega_cli.decode.eyes import EyeAngles, axis_from_angles, complete_eyeball, find_iris, standard_eye
 from omega_cli.decode.mouth import inner_colour, mouth_shade
+
+RADIUS = 0.0125  # m, a human eye
+ANGLES = EyeAngles.of(RADIUS)
 
 
 def ball_directions(count: int = 4000) -> torch.Tensor:
@@ -21,7 +24,7 @@ def ball_directions(count: int = 4000) -> torch.Tensor:
 def blue_eye(directions: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
     angle = torch.rad2deg(torch.acos((directions @ axis).clamp(-1, 1)))
     iris = torch.tensor([0.35, 0.50, 0.70]) * (0.3 + 0.7 * torch.sigmoid(angle - 10))[:, None]
-    return torch.where((angle < IRIS_DEG)[:, None], iris, torch.tensor([0.85, 0.82, 0.80]))
+    return torch.where((angle < ANGLES.iris)[:, None], iris, torch.tensor([0.85, 0.82, 0.80]))
 
 
 def between_the_lids(directions: torch.Tensor) -> torch.Tensor:
@@ -36,7 +39,7 @@ def between_the_lids(directions: torch.Tensor) -> torch.Tensor:
 def test_the_iris_is_found_where_it_looks(yaw: float, pitch: float) -> None:
     directions = ball_directions()
     axis = axis_from_angles(torch.tensor(float(yaw)), torch.tensor(float(pitch)))
-    iris = find_iris(directions, blue_eye(directions, axis), between_the_lids(directions))
+    iris = find_iris(directions, blue_eye(directions, axis), between_the_lids(directions), ANGLES)
     off = math.degrees(math.acos(min(1.0, float(iris.axis @ axis))))
     assert off < 4 and iris.contrast > 0.2
 
@@ -45,7 +48,7 @@ def test_the_hidden_part_of_the_iris_gets_the_seen_irises_colour() -> None:
     directions = ball_directions()
     axis = axis_from_angles(torch.tensor(8.0), torch.tensor(0.0))
     truth, share = blue_eye(directions, axis), between_the_lids(directions)
-    out, _ = complete_eyeball(directions, truth * share[:, None], share)
+    out, _ = complete_eyeball(RADIUS * directions, truth * share[:, None], share)
     seen = share > 0
     assert torch.equal(out[seen], truth[seen])
     angle = torch.rad2deg(torch.acos((directions @ axis).clamp(-1, 1)))
@@ -58,13 +61,19 @@ def test_the_hidden_part_of_the_iris_gets_the_seen_irises_colour() -> None:
 
 def test_an_unseen_eye_is_an_average_eye_looking_ahead() -> None:
     directions = F.normalize(torch.tensor([[0.0, 0.0, 1.0], [0.33, 0.0, 1.0], [1.0, 0.0, 1.0]]), dim=-1)
-    out, iris = complete_eyeball(directions, torch.rand(3, 3), torch.zeros(3))
+    out, iris = complete_eyeball(RADIUS * directions, torch.rand(3, 3), torch.zeros(3))
     pupil, coloured, white = out
     assert torch.equal(iris.axis, torch.tensor([0.0, 0.0, 1.0]))
     assert pupil.max() < 0.1 and 0.1 < coloured.mean() < 0.4 and white.min() > 0.7
     assert torch.allclose(
-        out, standard_eye(torch.tensor([0.0, math.degrees(math.atan(0.33)), 45.0])), atol=1e-3
+        out, standard_eye(torch.tensor([0.0, math.degrees(math.atan(0.33)), 45.0]), ANGLES), atol=1e-3
     )
+
+
+def test_the_iris_keeps_its_size_on_a_larger_ball() -> None:
+    small, large = EyeAngles.of(0.0125), EyeAngles.of(0.0157)
+    assert math.sin(math.radians(small.iris)) * 0.0125 == pytest.approx(0.00585)
+    assert math.sin(math.radians(large.iris)) * 0.0157 == pytest.approx(0.00585)
 
 
 def test_mouths_are_darker_the_deeper_and_teeth_lightest() -> None:
