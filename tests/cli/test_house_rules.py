@@ -68,7 +68,7 @@ def in_room(path: Path) -> bool:
 
 
 def each(wanted=lambda path: True):
-    return pytest.mark.parametrize("path", filter(wanted, sources()), ids=place)
+    return pytest.mark.parametrize("path", [p for p in sources() if wanted(p)], ids=place)
 
 
 @each()
