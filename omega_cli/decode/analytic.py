@@ -13,6 +13,7 @@ from omega_cli.decode.surface import (
     face_footprints,
     texel_gaussians,
     vertex_gaussians,
+    vertex_spacing,
     vertex_uvs,
 )
 from omega_cli.decode.texture import sample_uv
@@ -71,14 +72,7 @@ def decode_surface(
         model.faces,
         sample_uv(texture, uv_of_vertex),
         vertex_opacity * (used & ~lash).to(vertices),
-        texel_sigma * spacing,
+        spacing,
+        texel_sigma,
     )
     return Decoded(vertex, uv, faces_of, where, texture)
-
-
-def vertex_spacing(extent: Tensor, faces: Tensor, vertex_count: int) -> Tensor:  # [F, 2] -> [V] m
-    """Mean of the smaller texel spacing over the faces around each vertex."""
-    small = extent.amin(1).repeat_interleave(3)
-    total = torch.zeros(vertex_count, dtype=extent.dtype, device=extent.device)
-    total = total.index_add(0, faces.flatten(), small)
-    return total / torch.bincount(faces.flatten(), minlength=vertex_count).clamp_min(1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.gaussians.model import Gaussians
-from omega_cli.geometry.mesh import edges, face_corners, vertex_normals
+from omega_cli.geometry.mesh import edges, face_areas, face_corners, vertex_normals
 from omega_cli.geometry.rotation import matrix_to_quat
 from omega_cli.geometry.uvmap import rasterize_uv
 from omega_cli.kernels.mesh_raster import rasterize_mesh
@@ -17,7 +17,10 @@ from omega_cli.kernels.mesh_raster import rasterize_mesh
 THICKNESS = 0.15  # ours: sigma along the normal, in units of the smaller tangent sigma
 MAX_SIGMA = 0.004  # ours, m: a stretched face must not become a visible disc
 MIN_SIGMA = 2e-5  # m: thinner than any pixel, yet safe to invert
+SPARSE = 2.0  # ours: texels are sparse where they are this many times further apart than vertices
 VERTEX_EDGE = 0.12  # ours: sigma of a vertex Gaussian in units of its mean edge
+SPARSE_EDGE = 0.45  # ours: the same where texels are sparse and vertices must close the surface
+SPARSE_OPACITY = 0.95
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,20 @@ def texel_gaussians(
     """One flat Gaussian per texel, as wide as `sigma` texel spacings along each tangent."""
     corners = vertices[faces[face_index]]
     means = (corners * barycentric[..., None]).sum(1)
-    tangent = (sigma * footprints.extent[face_index]).clamp(MIN_SIGMA, MAX_SIGMA)
+    side = (2 * face_areas(vertices, faces)).sqrt()[face_index, None]
+    extent = footprints.extent[face_index]
+    # A sparse texel is not spread over faces that are not its own: there the vertices close the surface.
+    extent = torch.where(extent[:, :1] > SPARSE * side, torch.minimum(extent, side), extent)
+    tangent = (sigma * extent).clamp(MIN_SIGMA, MAX_SIGMA)
     normal = (THICKNESS * tangent.amin(1, keepdim=True)).clamp_min(MIN_SIGMA)
     quats = matrix_to_quat(footprints.rotation)[face_index]
     return Gaussians(means, quats, torch.cat([tangent, normal], 1), opacities, colors)
+
+
+def vertex_spacing(extent: Tensor, faces: Tensor, vertex_count: int) -> Tensor:  # [F, 2] m -> [V, 2] m
+    """Mean texel spacing (longer, shorter) over the faces around each vertex."""
+    total = extent.new_zeros(vertex_count, 2).index_add(0, faces.flatten(), extent.repeat_interleave(3, 0))
+    return total / torch.bincount(faces.flatten(), minlength=vertex_count).clamp_min(1)[:, None]
 
 
 def vertex_gaussians(
@@ -113,24 +126,31 @@ def vertex_gaussians(
     faces: Tensor,  # [F, 3]
     colors: Tensor,  # [V, C]
     opacities: Tensor,  # [V]
-    max_sigma: Tensor | float,  # m, the texel spacing around each vertex
+    spacing: Tensor,  # [V, 2] m, texel spacing around each vertex, longer and shorter
+    sigma: float,  # of a texel Gaussian, in spacings
 ) -> Gaussians:
-    """One flat Gaussian at each vertex, a fraction of its mean edge wide and never wider than a texel."""
+    """One flat Gaussian at each vertex: small, never wider than a texel, so that it does not blur texture.
+
+    Where texels are further apart than vertices (the mouth's inside) it is the vertices that close the
+    surface: there they are nearly opaque and reach halfway to their neighbours. Those whose `opacities`
+    are 0 stay invisible.
+    """
     pairs = edges(faces)
     length = (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=-1)
     total = torch.zeros_like(vertices[:, 0]).index_add(0, pairs.flatten(), length.repeat_interleave(2))
-    count = torch.bincount(pairs.flatten(), minlength=len(vertices)).clamp_min(1)
-    sigma = torch.minimum(VERTEX_EDGE * total / count, torch.as_tensor(max_sigma, dtype=total.dtype))
-    sigma = sigma.clamp(MIN_SIGMA, MAX_SIGMA)
+    edge = total / torch.bincount(pairs.flatten(), minlength=len(vertices)).clamp_min(1)
+    sparse = ((spacing[:, 0] / edge.clamp_min(1e-6) - 1) / (SPARSE - 1)).clamp(0, 1)
+    fine = torch.minimum(VERTEX_EDGE * edge, sigma * spacing[:, 1])
+    width = torch.lerp(fine, SPARSE_EDGE * edge, sparse).clamp(MIN_SIGMA, MAX_SIGMA)
+    opacities = torch.where(opacities > 0, torch.lerp(opacities, opacities * 0 + SPARSE_OPACITY, sparse), 0.0)
     normal = vertex_normals(vertices, faces)
     lonely = normal.norm(dim=-1, keepdim=True) < 0.5
     normal = torch.where(lonely, normal.new_tensor([0.0, 0.0, 1.0]), normal)
     tangent = any_tangent(normal)
     rotation = torch.stack([tangent, torch.linalg.cross(normal, tangent), normal], dim=-1)
-    flat = (THICKNESS * sigma).clamp_min(MIN_SIGMA)
-    return Gaussians(
-        vertices, matrix_to_quat(rotation), torch.stack([sigma, sigma, flat], 1), opacities, colors
-    )
+    flat = (THICKNESS * width).clamp_min(MIN_SIGMA)
+    scales = torch.stack([width, width, flat], 1)
+    return Gaussians(vertices, matrix_to_quat(rotation), scales, opacities, colors)
 
 
 def vertex_uvs(faces: Tensor, uvs: Tensor, uv_faces: Tensor, vertex_count: int) -> Tensor:  # [V, 2]

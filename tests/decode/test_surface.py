@@ -115,7 +115,8 @@ def test_texels_side_by_side_leave_no_gap() -> None:
 
 def test_vertex_gaussians_sit_on_their_vertices_facing_out(ball) -> None:
     count = len(ball.vertices)
-    out = vertex_gaussians(ball.vertices, ball.faces, torch.rand(count, 3), torch.full((count,), 0.4), 0.001)
+    colors, opacity, spacing = torch.rand(count, 3), torch.full((count,), 0.4), torch.full((count, 2), 0.001)
+    out = vertex_gaussians(ball.vertices, ball.faces, colors, opacity, spacing, 0.6)
     assert torch.equal(out.means, ball.vertices)
     used = torch.zeros(count, dtype=torch.bool)
     used[ball.faces.flatten()] = True
@@ -124,7 +125,19 @@ def test_vertex_gaussians_sit_on_their_vertices_facing_out(ball) -> None:
         ball.vertices[used] / torch.tensor([0.08, 0.11, 0.09]) ** 2, dim=-1
     )
     assert (normal * outward).sum(-1).min() > math.cos(math.radians(5))
-    assert out.scales[used].max() <= 0.001 and out.scales.min() > 0
+    assert out.scales[used].max() <= 0.0006 and out.scales.min() > 0
+    assert torch.allclose(out.opacities[used], torch.tensor(0.4))
+
+
+def test_vertices_close_the_surface_where_texels_are_sparse(ball) -> None:
+    count = len(ball.vertices)
+    opacity = torch.full((count,), 0.4)
+    opacity[:50] = 0
+    sparse = torch.full((count, 2), 0.1)
+    out = vertex_gaussians(ball.vertices, ball.faces, torch.rand(count, 3), opacity, sparse, 0.6)
+    assert (out.opacities[:50] == 0).all() and out.opacities[50:].min() > 0.9
+    used = torch.unique(ball.faces)
+    assert out.scales[used[50:], :2].median() > 0.003  # a third of an edge and more
 
 
 def test_every_used_vertex_has_a_uv_of_its_own(ball) -> None:
