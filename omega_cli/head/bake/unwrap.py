@@ -36,23 +36,18 @@ def unwrap(head: Head, named: dict[str, np.ndarray]) -> tuple[np.ndarray, np.nda
     uvs: list[np.ndarray] = []
     count = 0
     for face_idx, corners, uv in charts:  # corners [n, 3] into uv [k, 2]
-        for flip in (False, True):
-            target = _mirrored_faces(head, face_idx) if flip else face_idx
-            uv_faces[target] = (corners[:, ::-1] if flip else corners) + count
-            # a mirrored triangle lists its corners in another order: put them where the mesh has them
-            uvs.append(uv * [-1, 1] + [1, 0] if flip else uv)
-            if flip:
-                uv_faces[target] = _reorder(head, face_idx, target, corners) + count
-            count += len(uv)
+        uv_faces[face_idx] = corners + count
+        uvs.append(uv)
+        count += len(uv)
+        twin_idx = _mirrored_faces(head, face_idx)
+        uv_faces[twin_idx] = _reorder(head, face_idx, twin_idx, corners) + count
+        uvs.append(uv * [-1, 1] + [1, 0])
+        count += len(uv)
     return _welded(head, np.concatenate(uvs), uv_faces)
 
 
-def _face_table(head: Head) -> dict[tuple[int, ...], int]:
-    return {tuple(sorted(f)): k for k, f in enumerate(head.faces.tolist())}
-
-
 def _mirrored_faces(head: Head, face_idx: np.ndarray) -> np.ndarray:
-    table = _face_table(head)
+    table = {tuple(sorted(f)): k for k, f in enumerate(head.faces.tolist())}
     return np.array([table[tuple(sorted(f))] for f in head.mirror[head.faces[face_idx]].tolist()])
 
 
