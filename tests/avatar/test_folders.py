@@ -155,6 +155,25 @@ def test_writing_file_is_whole_or_absent(tmp_path: Path) -> None:
     assert path.read_text() == "whole" and [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
 
 
+def test_a_killed_film_is_swept_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from omega_cli.avatar import folders\n"
+        "with folders.writing_file(Path(sys.argv[1])) as scratch:\n"
+        "    scratch.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "film.mp4"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 2
+    with folders.writing_file(path) as scratch:
+        (tmp_path / ".film.writing-1.png").write_text("of another file")
+        scratch.write_text("new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".film.writing-1.png", "film.mp4"]
+    assert path.read_text() == "new"
+    folders.recover_all(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "avatar").write_text("a file")
     with pytest.raises(OmegaError, match="is a file"), folders.writing(tmp_path / "avatar" / "uv"):

@@ -242,6 +242,57 @@ def test_the_run_after_a_kill_goes_on(tmp_path: Path, photo: Path) -> None:
     assert sorted(os.listdir(root)) == ["avatar.json", "source"]
 
 
+SHOOT = """
+import json, os, shutil, signal, sys
+from pathlib import Path
+from omega_cli.avatar import record
+
+place, photo, results = Path(sys.argv[1]), Path(sys.argv[2]), []
+
+def track(avatar):
+    with record.writing_stage(avatar, stage="track", folder=avatar.source, config={}, inputs=[photo]) as out:
+        (out.path / "image.png").write_text("pixels")
+
+def shot(n):
+    count = 0
+    def hook(event, args):
+        nonlocal count
+        count += event.startswith(("open", "os.", "shutil.", "fcntl."))
+        if count == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+    track(record.create_avatar(place / "avatar", photo))
+
+for n in range(1, 1000):
+    shutil.rmtree(place, ignore_errors=True)
+    child = os.fork()
+    if child == 0:
+        shot(n)
+        os._exit(0)
+    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    avatar = record.create_avatar(place / "avatar", photo)
+    state = record.status(avatar, avatar.source).state
+    if state != "fresh":
+        track(avatar)
+    avatar = record.open_avatar(place / "avatar")
+    after, names = record.status(avatar, avatar.source).state, sorted(os.listdir(avatar.root))
+    results.append([killed, state, after, names])
+    if not killed:
+        break
+print(json.dumps(results))
+"""
+
+
+def test_a_new_avatar_shot_at_every_step_is_made_whole_by_the_next_run(tmp_path: Path, photo: Path) -> None:
+    command = [sys.executable, "-c", SHOOT, str(tmp_path / "place"), str(photo)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert len(results) > 30 and {state for _, state, *_ in results} == {"missing", "fresh"}
+    assert all(after == "fresh" for _, _, after, _ in results)
+    assert all(names == ["avatar.json", "source"] for *_, names in results)
+
+
 def test_needs_names_file_and_command(avatar: Avatar) -> None:
     with pytest.raises(OmegaError, match=r"normal/270.png is missing") as caught:
         record.needs(avatar.views / layout.view_normal("270"))
