@@ -18,10 +18,10 @@ from ..kernels.uv_splat import uv_splat
 
 CROWN_AXIS = (0.0, 0.94, -0.34)  # whorl: above and behind the centre of the skull
 SKULL_CENTRE = (0.0, 0.035, -0.015)  # m, head frame
-CHART = (320, 640)  # rows along the arc, columns about the axis
+CHART = (448, 800)  # rows along the arc, columns about the axis
 ARC_LENGTH = 0.40  # m covered by the rows
-PATCH = (40, 24)  # longer along the strands than across
-BLUR = 7.0  # px: what is coarser than this is colour, not texture
+PATCH = (72, 40)  # longer along the strands than across
+BLUR = 11.0  # px: what is coarser than this is colour, not texture
 
 
 def chart_coordinates(points: Tensor) -> Tensor:  # [N, 3] m -> [N, 2] in [0, 1]: (angle, arc)
@@ -72,45 +72,84 @@ def synthesise_chart(
 ) -> Tensor:  # [3, rows, columns], zero mean
     """Texture over the whole chart from the part that the photo shows.
 
-    Patches wholly inside the known part are drawn at random and blended, variance kept. Too little
-    known hair gives procedural strands of the same contrast.
+    Patches of the known part are drawn at random, turned so that their strands run down the arc, and
+    blended, variance kept. Too little known hair gives procedural strands of the same contrast.
     """
     rows, columns = CHART
-    ones = detail.new_ones(len(detail), 1)
-    splat = uv_splat(torch.cat([detail, ones], 1)[None], coordinates[None], CHART)[0]
-    density = splat[3:]
-    known = (F.avg_pool2d(density[None], 3, 1, 1)[0] > 0.25).float()
-    smooth = F.avg_pool2d(splat[None], 3, 1, 1)[0]
-    filled = torch.where(
-        density > 0.35, splat[:3] / density.clamp_min(1e-6), smooth[:3] / smooth[3:].clamp_min(1e-6)
-    )
-    exemplar = filled * known
+    exemplar, known = chart_exemplar(detail, coordinates)
     spread = detail.std(0, keepdim=True).T[..., None] if len(detail) > 8 else detail.new_zeros(3, 1, 1)
+    spots, turns = patch_sources(exemplar, known, generator)
+    if len(spots) < 24:
+        return strands(generator) * spread
 
     height, width = PATCH
-    share = F.avg_pool2d(known[None], (height, width), 1)[0, 0]
-    spots = torch.nonzero(share > 0.93)
-    if len(spots) < 40:
-        return strands(generator) * spread
     window = torch.outer(_hann(height), _hann(width))
-    total, power = (
-        exemplar.new_zeros(3, rows + height, columns + width),
-        exemplar.new_zeros(rows + height, columns + width),
-    )
-    for top in range(0, rows, height // 2):
-        for left in range(0, columns, width // 2):
-            # hair near the crown is not hair near the tips: prefer sources at a similar arc
-            pick = spots[torch.randint(len(spots), (12,), generator=generator)]
-            y, x = pick[(pick[:, 0] - top).abs().argmin()].tolist()
-            patch = exemplar[:, y : y + height, x : x + width]
-            total[:, top : top + height, left : left + width] += window * patch
-            power[top : top + height, left : left + width] += window**2
+    total = exemplar.new_zeros(3, rows + height, columns + width)
+    power = exemplar.new_zeros(rows + height, columns + width)
+    tops, lefts = range(0, rows, height // 2), range(0, columns, width // 2)
+    picks = torch.randint(len(spots), (len(tops) * len(lefts),), generator=generator)
+    patches = turned_patches(exemplar, spots[picks], turns[picks])
+    for index, patch in enumerate(patches):
+        top, left = index // len(lefts) * (height // 2), index % len(lefts) * (width // 2)
+        total[:, top : top + height, left : left + width] += window * patch
+        power[top : top + height, left : left + width] += window**2
     # the angle is periodic: what overhangs on the right belongs to the left edge
     total[:, :, :width] += total[:, :, columns:]
     power[:, :width] += power[:, columns:]
-    chart = total / power.sqrt().clamp_min(1e-4)
-    chart = chart[:, :rows, :columns]
+    chart = (total / power.sqrt().clamp_min(1e-4))[:, :rows, :columns]
     return chart * (spread / chart.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)).clamp(0.3, 2.0)
+
+
+def chart_exemplar(detail: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """The photo's detail on the chart [3, rows, columns] and where it is known [1, rows, columns]."""
+    ones = detail.new_ones(len(detail), 1)
+    splat = uv_splat(torch.cat([detail, ones], 1)[None], coordinates[None], CHART)[0]
+    smooth = F.avg_pool2d(splat[None], 3, 1, 1)[0]
+    sharp = splat[3:] > 0.35
+    filled = torch.where(
+        sharp, splat[:3] / splat[3:].clamp_min(1e-6), smooth[:3] / smooth[3:].clamp_min(1e-6)
+    )
+    known = (smooth[3:] > 0.2).float()
+    return filled * known, known
+
+
+def patch_sources(exemplar: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Centres [M, 2] (row, column) of wholly known patches and the turn [M] (rad) of their strands.
+
+    The turn comes from the structure tensor; patches with a clear direction are preferred.
+    """
+    grey = exemplar.mean(0)
+    gy, gx = torch.gradient(grey)
+    reach = min(PATCH) // 2 * 2 + 1
+    tensor = torch.stack([gx * gx, gy * gy, gx * gy])[None]
+    xx, yy, xy = F.avg_pool2d(tensor, reach, 1, reach // 2)[0]
+    # gradients run across strands: the strand direction is at right angles to the main axis
+    across = 0.5 * torch.atan2(2 * xy, xx - yy)
+    clear = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / (xx + yy).clamp_min(1e-9)
+    side = max(PATCH) // 2 * 2 + 1
+    inside = F.avg_pool2d(known[None], side, 1, side // 2, count_include_pad=True)[0, 0] > 0.85
+    spots = torch.nonzero(inside)
+    if len(spots) == 0:
+        return spots, across.new_zeros(0)
+    weight = clear[inside] ** 2 + 1e-3
+    picks = torch.multinomial(
+        weight[:: max(1, len(spots) // 20000)], 400, replacement=True, generator=generator
+    )
+    picks = picks * max(1, len(spots) // 20000)
+    return spots[picks], across[inside][picks]
+
+
+def turned_patches(exemplar: Tensor, centres: Tensor, turns: Tensor) -> Tensor:
+    """Patches [M, 3, *PATCH] cut at `centres`, turned by `turns` so that strands run down the rows."""
+    rows, columns = exemplar.shape[1:]
+    y, x = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in PATCH), indexing="ij")
+    c, s = turns.cos()[:, None, None], turns.sin()[:, None, None]
+    px = centres[:, 1, None, None] + c * x - s * y
+    py = centres[:, 0, None, None] + s * x + c * y
+    grid = torch.stack([(px + 0.5) / columns, (py + 0.5) / rows], -1) * 2 - 1
+    flat = grid.reshape(1, len(centres), -1, 2)
+    picked = F.grid_sample(exemplar[None], flat, padding_mode="zeros", align_corners=False)[0]
+    return picked.reshape(3, len(centres), *PATCH).transpose(0, 1)
 
 
 def strands(generator: torch.Generator) -> Tensor:  # [3, rows, columns], zero mean, unit variance

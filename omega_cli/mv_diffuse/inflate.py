@@ -137,6 +137,7 @@ def inflate(
     mirror: np.ndarray,  # [V]
     camera: Camera,  # the photo's, in the head frame
     outline: Outline,
+    hair_bottom: float,  # m: height above which hair covers the nape
     hidden_ears: tuple[bool, bool] = (False, False),
     iterations: int = 6,
 ) -> np.ndarray:  # [V, 3] m
@@ -156,11 +157,16 @@ def inflate(
     active = regions["scalp"].copy()
     for side, hidden in zip(("left_ear", "right_ear"), hidden_ears, strict=True):
         active |= regions[side] & hidden
+    scalp = regions["scalp"]
     # The nape and the sides of the neck carry hair that falls below the ears; the throat does not.
     active |= regions["neck"] & (start[:, 2] < 0.45)
     scalp = regions["scalp"]
-    # A weak pull to the bare head keeps necks without hair beside them what they are.
-    prior_weight = np.where(scalp, 6e-3, 3e-2)
+    # Priors, as shares of the thickness that the outline shows: full behind, half towards the face, where
+    # hair lies flatter. Necks stay bare but for the part behind which hair hangs.
+    behind = 1 / (1 + np.exp(start[:, 2] / 0.15))
+    curtain = regions["neck"] & (start[:, 2] < 0.2) & (vertices[:, 1] > hair_bottom)
+    share = np.where(scalp, 0.35 + 0.5 * behind, np.where(curtain, 0.6, 0.0))
+    prior_weight = np.where(scalp | curtain, 6e-3, 3e-2)
     prior = np.zeros(n)
 
     moved = vertices.copy()
@@ -186,7 +192,7 @@ def inflate(
         weight[rim] = trust
         if weight[scalp].sum() > 0:
             typical = np.average(wanted.clip(0, MAX_THICKNESS)[scalp], weights=weight[scalp] + 1e-9)
-            prior = np.where(scalp, 0.8 * typical, 0.0)
+            prior = share * typical
         h = solve_thickness(
             wanted.clip(MIN_THICKNESS, MAX_THICKNESS), weight, prior, prior_weight, active, laplacian, mirror
         )

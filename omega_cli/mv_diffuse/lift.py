@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,16 +57,25 @@ def head_frame(model: HeadModel, params: HeadParams, camera: Camera) -> tuple[He
     return rest, Camera(camera.K, viewmat, camera.width, camera.height, camera.model, camera.id)
 
 
-def hair_facts(surface: Surface, photo: Photo) -> tuple[bool, tuple[bool, bool]]:
-    """Does hair fall below the jaw, and are the (left, right) ears covered? Read from the parsing."""
+def hair_facts(surface: Surface, photo: Photo) -> tuple[float, tuple[bool, bool]]:
+    """Height of the hair's lower end (m, head frame) and whether the (left, right) ears are covered.
+
+    Read from the parsing: the hair's pixels are taken to lie at the depth of the skull.
+    """
     regions = surface.model.regions
     pixels, _ = photo.camera.project(surface.vertices)
     hair = is_in(photo.labels, HAIR_LIKE) & (photo.alpha[0] > 0.5)
     ear = photo.labels == EARS
     height, width = hair.shape
-    chin = pixels[regions["face"], 1].max()
-    rows = torch.arange(height)[:, None].expand(-1, width)
-    long_hair = bool((hair & (rows > chin)).sum() > 0.004 * hair.sum().clamp_min(1) + 40)
+    y, x = torch.nonzero(hair, as_tuple=True)
+    bottom = math.inf
+    if len(y) > 60:
+        K, depth = photo.camera.K, photo.camera.to_camera(torch.zeros(3))[2]
+        z = depth if photo.camera.model == "pinhole" else 1.0
+        aside = torch.stack([(x + 0.5 - K[0, 2]) / K[0, 0] * z, (y + 0.5 - K[1, 2]) / K[1, 1] * z], -1)
+        at_skull = torch.cat([aside, depth.expand(len(y), 1)], -1)
+        R, t = photo.camera.viewmat[:3, :3], photo.camera.viewmat[:3, 3]
+        bottom = float(((at_skull - t) @ R)[:, 1].quantile(0.06))
 
     def covered(name: str) -> bool:
         p = pixels[regions[name]]
@@ -77,7 +87,7 @@ def hair_facts(surface: Surface, photo: Photo) -> tuple[bool, tuple[bool, bool]]
         box_hair, box_ear = hair[y0:y1, x0:x1].float().mean(), ear[y0:y1, x0:x1].float().mean()
         return bool(box_hair > 0.45 and box_ear < 0.05)
 
-    return long_hair, (covered("left_ear"), covered("right_ear"))
+    return bottom, (covered("left_ear"), covered("right_ear"))
 
 
 def lift_views(
@@ -96,7 +106,7 @@ def lift_views(
     mirror = mirror_of(model)
     bare = model(params).vertices[0]
     photo = photo_of(rgba, labels, camera, bare, model.faces)
-    long_hair, hidden = hair_facts(Surface.of(model, bare, mirror), photo)
+    bottom, hidden = hair_facts(Surface.of(model, bare, mirror), photo)
     displacement = torch.zeros_like(bare)
     if do_inflate:
         outline = Outline(
@@ -105,14 +115,19 @@ def lift_views(
         )
         regions = {name: region.numpy() for name, region in model.regions.items()}
         moved = inflate(
-            bare.numpy().astype(np.float64), model.faces, regions, mirror.numpy(), camera, outline, hidden
+            bare.numpy().astype(np.float64),
+            model.faces,
+            regions,
+            mirror.numpy(),
+            camera,
+            outline,
+            bottom,
+            hidden,
         )
         displacement = torch.from_numpy(moved).float()
     surface = Surface.of(model, bare + displacement, mirror)
     photo = photo_of(rgba, labels, camera, surface.vertices, model.faces)
-    texture = texture_maths.build_texture(
-        surface, photo, texture_size, do_mirror, long_hair, hidden, generator
-    )
+    texture = texture_maths.build_texture(surface, photo, texture_size, do_mirror, bottom, hidden, generator)
     return Lift([render_view(surface, photo, texture, c) for c in cameras], displacement, texture)
 
 

@@ -74,28 +74,38 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
     return Evidence(rgb, weight.clamp(0, 1), is_in(label, HAIR_LIKE).float(), label)
 
 
-def hair_field(surface: Surface, seen: Evidence, long_hair: bool, hidden_ears: tuple[bool, bool]) -> Tensor:
-    """[V] in [0, 1]: where the head wears hair. Seen vertices know; the rest follow neighbours and priors."""
-    regions = surface.model.regions
-    n = len(surface.vertices)
-    prior, trust = torch.zeros(n), torch.full((n,), 0.02)
-    scalp = regions["scalp"]
-    has_hair = float((seen.hair * seen.weight)[scalp].sum() / seen.weight[scalp].sum().clamp_min(1e-6)) > 0.25
-    prior[scalp], trust[scalp] = float(has_hair), 0.3
-    back = scalp & (surface.normals[:, 2] < 0.1)
-    trust[back] = 3.0
+def hair_field(
+    surface: Surface, seen: Evidence, hair_bottom: float, hidden_ears: tuple[bool, bool]
+) -> Tensor:  # [V] in [0, 1]
+    """Where the head wears hair. Seen vertices know; the rest follow their neighbours and priors."""
+    regions, scalp = surface.model.regions, surface.model.regions["scalp"]
+    prior, trust = torch.zeros(len(surface.vertices)), torch.full((len(surface.vertices),), 0.02)
+    share = float((seen.hair * seen.weight)[scalp].sum() / seen.weight[scalp].sum().clamp_min(1e-6))
+    prior[scalp], trust[scalp] = float(share > 0.25), 0.3
+    trust[scalp & (surface.normals[:, 2] < 0.1)] = 3.0
     for side, hidden in zip(("left_ear", "right_ear"), hidden_ears, strict=True):
         prior[regions[side]], trust[regions[side]] = float(hidden), 4.0
     nape = (regions["neck"] | regions["boundary"]) & (surface.normals[:, 2] < 0.2)
-    prior[nape], trust[nape] = float(long_hair), 0.5
-    known = seen.weight * 4
-    values = (known * seen.hair + trust * prior) / (known + trust)
-    field = harmonic_fill(
-        values[:, None].numpy(),
-        (known + trust).numpy(),
-        mesh_edges(surface.model.faces).numpy(),
-        surface.model.regions["skin"].numpy(),
-    )[:, 0]
+    prior[nape] = ((surface.vertices[nape, 1] - hair_bottom) / 0.012 + 0.5).clamp(0, 1)
+    trust[nape] = 0.5
+    return label_field(surface, seen.hair, seen.weight, prior, trust)
+
+
+def cloth_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
+    """Where the neck wears cloth: the collar that the photo shows, carried around the neck."""
+    low = surface.model.regions["neck"] | surface.model.regions["boundary"]
+    trust = torch.where(low, 1e-4, 8.0)
+    return label_field(
+        surface, (seen.label == CLOTH).float(), seen.weight * low, torch.zeros(len(low)), trust
+    )
+
+
+def label_field(surface: Surface, label: Tensor, weight: Tensor, prior: Tensor, trust: Tensor) -> Tensor:
+    """Harmonic field [V] from what is seen (label, weight) and what is assumed (prior, trust)."""
+    known = weight * 4
+    values = (known * label + trust * prior) / (known + trust)
+    links, domain = mesh_edges(surface.model.faces).numpy(), surface.model.regions["skin"].numpy()
+    field = harmonic_fill(values[:, None].numpy(), (known + trust).numpy(), links, domain)[:, 0]
     return torch.from_numpy(field).float().clamp(0, 1)
 
 
@@ -148,7 +158,7 @@ def build_texture(
     photo: Photo,
     size: int,
     mirror: bool,
-    long_hair: bool,
+    hair_bottom: float,
     hidden_ears: tuple[bool, bool],
     generator: torch.Generator,
 ) -> Tensor:  # [3, size, size]
@@ -157,11 +167,14 @@ def build_texture(
     n = len(surface.vertices)
     corner = surface.vertices.new_tensor([1.0, 0, 0]).expand(n, -1)
     at_vertices = gather(photo, surface, torch.arange(n)[:, None].expand(-1, 3), corner, mirror)
-    worn = hair_field(surface, at_vertices, long_hair, hidden_ears)
+    worn = hair_field(surface, at_vertices, hair_bottom, hidden_ears)
     skin = continued_colour(surface, photo, PLAIN_SKIN, mirror)
     hair = continued_colour(surface, photo, HAIR_LIKE, mirror)
     albedo = person_albedo(model, photo, skin)
     skin = albedo if skin is None else torch.where(model.regions["skin"][:, None], skin, albedo)
+    cloth, dressed = continued_colour(surface, photo, (CLOTH,), mirror), cloth_field(surface, at_vertices)
+    if cloth is not None:
+        skin = torch.lerp(skin, cloth, ((dressed - 0.35) / 0.3).clamp(0, 1)[:, None])
     if hair is None:
         hair, worn = skin, torch.zeros_like(worn)
 
