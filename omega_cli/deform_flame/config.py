@@ -13,7 +13,7 @@ MAX_ITERATIONS = 150
 class DeformFlameConfig:
     """How the head is bent to the six views' normals and masks."""
 
-    iterations: int = opt(50, "Most steps of the solver.")
+    iterations: int = opt(24, "Most steps of the solver.")
     map_size: int = opt(256, "Side at which the normal maps are compared, pixels.")
     lambda_nml: float = opt(3.0, "Weight of the normals, non-facial regions only (Eq. 2).")
     lambda_sil: float = opt(200.0, "Weight of the masks' outlines, non-facial regions only (ours).")

@@ -209,11 +209,9 @@ def _sample(image: Tensor, pixels: Tensor) -> Tensor:
 
 def _edge_band(covered: Tensor) -> Tensor:
     """1 within OUTLINE_PX of the boundary of a picture [H, W] bool."""
-    c = covered[None, None].float()
     side = 2 * int(OUTLINE_PX + 0.5) + 1
-    grown = F.max_pool2d(c, side, 1, side // 2)
-    shrunk = -F.max_pool2d(-c, side, 1, side // 2)
-    return (grown - shrunk)[0, 0]
+    share = F.avg_pool2d(covered[None, None].float(), side, 1, side // 2, count_include_pad=True)[0, 0]
+    return ((share > 0) & (share < 1)).float()
 
 
 def _concatenate(parts: list[Surface]) -> Surface:

@@ -41,7 +41,8 @@ class Semantics:
     held [V] bool: face and ears and what is sewn to them: landmarks move them, the parametric shape
         holds them, and the pull of the free regions does not reach them.
     Neither free nor held: separate pieces (eyeballs, teeth, ...), carried by `anchors`.
-    laplacian [V] w_i of Eq. 3; place [V]: pull to the undeformed place; normal [V]; outline [V]: weights in [0, 1]; reach [V] m.
+    laplacian [V] w_i of Eq. 3; place [V]: pull to the undeformed place; normal [V], outline [V]:
+        weights in [0, 1]; reach [V] m: how far an outline may pull.
     pieces [V] long: number of the separate piece, -1 for the skin; anchors: for each piece the held
         vertices [A] whose mean offset it takes.
     """

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-
 from deform_flame.scene import head, person, photograph
+
 from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.deform_flame.metric import Metric
 from omega_cli.deform_flame.objective import (

@@ -80,10 +80,10 @@ def test_a_mesh_that_is_no_head_is_refused(toy_avatar: Avatar, tmp_path: Path, c
 def test_missing_and_misshapen_views_are_named(toy_avatar: Avatar) -> None:
     mask = toy_avatar.views / layout.view_mask("270")
     codecs.save_image(mask, torch.zeros(1, 32, 48))
-    with pytest.raises(OmegaError, match="270.*square"):
+    with pytest.raises(OmegaError, match=r"270.*square"):
         run(toy_avatar)
     mask.unlink()
-    with pytest.raises(OmegaError, match="270.png is missing") as caught:
+    with pytest.raises(OmegaError, match=r"270\.png is missing") as caught:
         run(toy_avatar)
     assert "omega mv-diffuse" in caught.value.hint
     assert not toy_avatar.mesh.exists()
