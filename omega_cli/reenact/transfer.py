@@ -29,6 +29,7 @@ from omega_cli.head.params import HeadParams
 
 BUST_SHARE = 0.12  # ours: part of a head turn that the shoulders' edge follows
 TRANSL_SHARE = 0.35  # ours: part of the driver's translation that is followed
+MOST_REST = 0.5  # ours: a neutral beyond it stretches the driver's motion no further (at most twofold)
 SOFT_TOP = 0.15  # ours: shape weights run linearly to 1 and saturate at 1 + this
 SOFT_BOTTOM = 0.12  # ours: and, on the other side of neutral, at minus this
 ONE_SIDED = ("jawOpen", "mouthClose", "tongueOut", "cheekPuff", "mouthFunnel", "mouthPucker")
@@ -64,7 +65,7 @@ def relative_expression(
     """
     delta = driver - neutral
     if names:
-        left = (1.0 - neutral.clamp(0.0, 0.6)).expand_as(delta)
+        left = (1.0 - neutral.clamp(0.0, MOST_REST)).expand_as(delta)
         delta = torch.where(delta > 0, delta / left, delta)
     return gain * delta
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import scipy.ndimage
 import torch
 from torch import Tensor
 
 HEAD_LABELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15)  # skin … neck, hair, hat: not cloth, not background
+CLOTHES = (12, 13)  # necklace, cloth: neither head nor asked of the avatar
 FACE_LABELS = (1, 2, 3, 7, 8, 9, 10)  # skin, brows, eyes, nose, mouth
 
 
@@ -26,6 +28,21 @@ def label_mask(parsing: Tensor, labels: tuple[int, ...]) -> Tensor:
     return torch.isin(parsing, torch.tensor(labels, dtype=parsing.dtype))
 
 
+def head_mask(parsing: Tensor, solid: Tensor) -> Tensor:
+    """Pixels [H, W] bool of the photo's head: the connected part of head labels that holds most face.
+
+    Parsers call parts of helmets, microphones and bystanders hair or skin; apart from the head, they
+    are not it. `solid` [H, W] bool: pixels that the matte keeps.
+    """
+    head = label_mask(parsing, HEAD_LABELS) & solid
+    parts, count = scipy.ndimage.label(head.numpy())
+    if count <= 1:
+        return head
+    face = label_mask(parsing, FACE_LABELS) & head
+    share = torch.bincount(torch.from_numpy(parts)[face], minlength=count + 1)
+    return head & (torch.from_numpy(parts) == int(share[1:].argmax()) + 1)
+
+
 def compare_with_source(
     rendered: Tensor,  # [3, H, W] over `background`
     alpha: Tensor,  # [H, W] the avatar's coverage
@@ -36,13 +53,16 @@ def compare_with_source(
     """PSNR over the head mask and over the face; overlap of the silhouettes (IoU of head and avatar).
 
     The head mask is the photo's: pixels of the head's parsing labels with matte above one half. A hole
-    or a missing strand in the avatar counts, because background is compared with hair there.
+    or a missing strand in the avatar counts, because background is compared with hair there. The
+    overlap leaves out pixels of the photo's clothes and anything below the photo's neck.
     """
     target = source[:3] * source[3:] + background[:, None, None] * (1 - source[3:])
     solid = source[3] > 0.5
-    head = label_mask(parsing, HEAD_LABELS) & solid
+    head = head_mask(parsing, solid)
     face = label_mask(parsing, FACE_LABELS) & solid
-    avatar = alpha > 0.5
+    rows = torch.nonzero(head.any(1)).flatten()
+    above = torch.arange(len(parsing))[:, None] <= (rows.max() if len(rows) else len(parsing))
+    avatar = (alpha > 0.5) & ~(label_mask(parsing, CLOTHES) & solid) & above
     union = (head | avatar).sum().clamp_min(1)
     return {
         "psnr_head": psnr(rendered, target, head),

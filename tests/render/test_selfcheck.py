@@ -43,3 +43,13 @@ def test_compare_sees_holes_and_ignores_cloth():
     metrics = selfcheck.compare_with_source(holed, gone, source, parsing, background)
     assert metrics["psnr_head"] < 30
     assert metrics["silhouette_iou"] == pytest.approx(32 / 36)
+
+
+def test_the_head_is_one_piece():
+    """A patch that the parser calls hair, away from the head, is not the head."""
+    parsing = torch.zeros(12, 12, dtype=torch.uint8)
+    parsing[1:3, 2:7] = 14
+    parsing[3:7, 3:6] = 1
+    parsing[9:11, 8:12] = 14
+    mask = selfcheck.head_mask(parsing, torch.ones(12, 12, dtype=torch.bool))
+    assert mask.sum() == 10 + 12 and not mask[9:].any()
