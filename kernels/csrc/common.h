@@ -1,19 +1,11 @@
-// Shared by every CPU kernel: export macro, per-processor clones, and number tests that survive
-// -ffast-math (which lets the compiler assume that NaN and infinity do not exist).
+// Shared by every CPU kernel: export macro, one version of a hot function per x86 generation, and number
+// tests that survive -ffast-math (which lets the compiler assume that NaN and infinity do not exist).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
 #define OMEGA_EXPORT extern "C" __attribute__((visibility("default")))
-
-// One copy of a hot function per x86 generation, chosen when the library is loaded. Needs GNU ifunc:
-// gcc on glibc x86-64. Elsewhere the plain build is used (aarch64 has NEON in its baseline anyway).
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11 && defined(__GLIBC__)
-#define OMEGA_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define OMEGA_CLONES
-#endif
 
 #define OMEGA_INLINE static inline __attribute__((always_inline))
 
@@ -35,3 +27,54 @@ OMEGA_INLINE int clamp(int value, int low, int high) {
 }
 
 }  // namespace omega
+
+// OMEGA_VERSIONS(result, name, (parameters), (arguments)): from `template <int L> OMEGA_INLINE result
+// name##_of(parameters)` make a plain function `name` that runs the version for this processor; L is the
+// floats in one of its vector registers. Written out rather than left to gcc's target_clones, which
+// clang and non-glibc systems lack and which cannot give each clone its own vector width.
+#if defined(__x86_64__)
+#define OMEGA_AVX2 "avx2,fma,bmi,bmi2,lzcnt,popcnt"
+#define OMEGA_AVX512 OMEGA_AVX2 ",avx512f,avx512vl,avx512bw,avx512dq,avx512cd"
+
+namespace omega {
+
+// The widest version allowed; lowered by the tests alone, so that one machine runs all that it can.
+inline int vector_width_limit = 16;
+
+inline int vector_width() {
+    static const int width = [] {
+        __builtin_cpu_init();
+        if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2"))
+            return 4;
+        const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512cd");
+        return wide ? 16 : 8;
+    }();
+    return width < vector_width_limit ? width : vector_width_limit;
+}
+
+}  // namespace omega
+
+#define OMEGA_VERSIONS(result, name, parameters, arguments)                                            \
+    __attribute__((target(OMEGA_AVX512))) result name##_avx512 parameters { return name##_of<16> arguments; } \
+    __attribute__((target(OMEGA_AVX2))) result name##_avx2 parameters { return name##_of<8> arguments; }      \
+    result name##_sse parameters { return name##_of<4> arguments; }                                    \
+    result name parameters {                                                                           \
+        const int width = omega::vector_width();                                                       \
+        if (width == 16) return name##_avx512 arguments;                                               \
+        if (width == 8) return name##_avx2 arguments;                                                  \
+        return name##_sse arguments;                                                                   \
+    }
+#else
+namespace omega {
+
+inline int vector_width_limit = 4;
+
+inline int vector_width() { return 4; }
+
+}  // namespace omega
+
+#define OMEGA_VERSIONS(result, name, parameters, arguments) \
+    result name parameters { return name##_of<4> arguments; }
+#endif

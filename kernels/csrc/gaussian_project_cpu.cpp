@@ -132,14 +132,19 @@ OMEGA_INLINE void project_block(const View& v, const float* means, const float* 
         out[i] = seen[i] ? Splat{px[i], py[i], a[i], b[i], c[i], z[i], ex[i], ey[i]} : Splat{};
 }
 
-OMEGA_CLONES
-void project_block_any(const View& v, const float* means, const float* quats, const float* scales,
+template <int>
+OMEGA_INLINE void project_range_of(const View& v, const float* means, const float* quats, const float* scales,
                        const float* opacities, int count, Splat* out) {
     if (v.ortho)
         project_block<true>(v, means, quats, scales, opacities, count, out);
     else
         project_block<false>(v, means, quats, scales, opacities, count, out);
 }
+
+OMEGA_VERSIONS(void, project_range,
+               (const View& v, const float* means, const float* quats, const float* scales, const float* opacities,
+                int count, Splat* out),
+               (v, means, quats, scales, opacities, count, out))
 
 // Gradients of one Gaussian from the gradients of its splat (x, y, a, b, c, depth).
 template <bool kOrtho>
@@ -202,8 +207,8 @@ OMEGA_INLINE void project_backward_one(const View& v, const float* mean, const f
     for (int i = 0; i < 3; i++) g_mean[i] = v.R[i] * g_x + v.R[3 + i] * g_y + v.R[6 + i] * g_z;
 }
 
-OMEGA_CLONES
-void project_backward_range(const View& v, const float* means, const float* quats, const float* scales,
+template <int>
+OMEGA_INLINE void project_backward_range_of(const View& v, const float* means, const float* quats, const float* scales,
                             const Splat* splats, const Splat* grads, int64_t begin, int64_t end, float* g_means,
                             float* g_quats, float* g_scales) {
     for (int64_t i = begin; i < end; i++) {
@@ -221,6 +226,11 @@ void project_backward_range(const View& v, const float* means, const float* quat
     }
 }
 
+OMEGA_VERSIONS(void, project_backward_range,
+               (const View& v, const float* means, const float* quats, const float* scales, const Splat* splats,
+                const Splat* grads, int64_t begin, int64_t end, float* g_means, float* g_quats, float* g_scales),
+               (v, means, quats, scales, splats, grads, begin, end, g_means, g_quats, g_scales))
+
 }  // namespace
 
 // means [N, 3], quats [N, 4], scales [N, 3], opacities [N] -> splats [N, 8] (all zero: not seen).
@@ -232,7 +242,7 @@ OMEGA_EXPORT void omega_gaussian_project(int64_t N, const float* means, const fl
     Splat* out = reinterpret_cast<Splat*>(splats);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < N; i += kBlock)
-        project_block_any(view, means + 3 * i, quats + 4 * i, scales + 3 * i, opacities + i,
+        project_range(view, means + 3 * i, quats + 4 * i, scales + 3 * i, opacities + i,
                           (int)std::min<int64_t>(kBlock, N - i), out + i);
 }
 

@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "common.h"
+#include "wide.h"
 
 namespace {
 
@@ -72,83 +72,63 @@ OMEGA_INLINE bool set_up_face(const float* clip, int64_t V, const int64_t* corne
     return true;
 }
 
-OMEGA_CLONES
-int set_up_faces(const float* clip, int64_t V, const int64_t* faces, int64_t begin, int64_t end, int H, int W,
-                 Face* out) {
-    int bad = 0;
-    for (int64_t f = begin; f < end; f++) bad |= !set_up_face(clip, V, faces + 3 * f, H, W, out[f]);
-    return bad;
-}
 
 OMEGA_INLINE float edge_row(const Edge& e, float y) { return e.dx * (y - e.y0); }
 
 // Eight neighbouring pixels at a time. Lanes past a face's box are rejected by the edge tests, and
 // lanes past the image land in the padding of the band's own buffers.
-constexpr int kLanes = 8;
-typedef float Lanes __attribute__((vector_size(4 * kLanes)));
-typedef int32_t LaneInts __attribute__((vector_size(4 * kLanes)));
-
-template <class T>
-OMEGA_INLINE void load(T& lanes, const void* from) {
-    std::memcpy(&lanes, from, sizeof(T));
-}
-
-template <class T>
-OMEGA_INLINE void store(void* to, const T& lanes) {
-    std::memcpy(to, &lanes, sizeof(T));
-}
-
+constexpr int kStep = 8;
 struct Band {
-    int y_first, y_last, stride;  // stride: image width plus kLanes of padding
+    int y_first, y_last, stride;  // stride: image width plus kStep of padding
     std::vector<float> depth;
-    std::vector<int32_t> winner;
+    std::vector<float> winner;  // face number, -1 for none: exact in a float up to 2^24
 
-    explicit Band(int width) : stride(width + kLanes), depth(kBandRows * stride), winner(kBandRows * stride) {}
+    explicit Band(int width) : stride(width + kStep), depth(kBandRows * stride), winner(kBandRows * stride) {}
 
     void reset(int first, int last) {
         y_first = first, y_last = last;
         std::fill(depth.begin(), depth.end(), std::numeric_limits<float>::max());
-        std::fill(winner.begin(), winner.end(), -1);
+        std::fill(winner.begin(), winner.end(), -1.0f);
     }
 };
 
-OMEGA_CLONES
-void draw_band(const Face* faces, const int* members, int64_t count, Band& band) {
-    const Lanes nowhere = std::numeric_limits<float>::max() + Lanes{};
-    const Lanes ramp = {0.5f, 1.5f, 2.5f, 3.5f, 4.5f, 5.5f, 6.5f, 7.5f};
+template <int L>
+OMEGA_INLINE void draw_band_of(const Face* faces, const int* members, int64_t count, Band& band) {
+    constexpr int kRegister = L < kStep ? L : kStep;
+    using Pixels = omega::Wide<kStep, kRegister>;
+    const Pixels nowhere = omega::wide<kStep, kRegister>(std::numeric_limits<float>::max()), zero = omega::wide<kStep, kRegister>(0.0f);
+    const Pixels centres = omega::ramp<kStep, kRegister>(0.5f);
     for (int64_t k = 0; k < count; k++) {
         const int32_t id = members[k];
         const Face& f = faces[id];
+        const Pixels number = omega::wide<kStep, kRegister>((float)id);
         const int y_begin = std::max(f.y_first, band.y_first), y_end = std::min(f.y_last, band.y_last);
         for (int row = y_begin; row <= y_end; row++) {
             const float y = row + 0.5f;
             const float r0 = edge_row(f.edge[0], y), r1 = edge_row(f.edge[1], y), r2 = edge_row(f.edge[2], y);
             float* depth_row = band.depth.data() + (row - band.y_first) * band.stride;
-            int32_t* winner_row = band.winner.data() + (row - band.y_first) * band.stride;
-            for (int column = f.x_first; column <= f.x_last; column += kLanes) {
-                const Lanes x = ramp + (float)column;
-                const Lanes e0 = r0 - f.edge[0].dy * (x - f.edge[0].x0);
-                const Lanes e1 = r1 - f.edge[1].dy * (x - f.edge[1].x0);
-                const Lanes e2 = r2 - f.edge[2].dy * (x - f.edge[2].x0);
-                const Lanes above = e0 * f.z_over_w[0] + e1 * f.z_over_w[1] + e2 * f.z_over_w[2];
-                const Lanes below = e0 * f.inverse_w[0] + e1 * f.inverse_w[1] + e2 * f.inverse_w[2];
-                // One comparison to each choice: gcc takes an `and` of several apart, lane by lane.
-                Lanes z = below > 0.0f ? above / below : nowhere;
-                z = e0 >= 0.0f ? z : nowhere;
-                z = e1 >= 0.0f ? z : nowhere;
-                z = e2 >= 0.0f ? z : nowhere;
-                Lanes depth;
-                LaneInts winner;
-                load(depth, depth_row + column);
-                load(winner, winner_row + column);
-                store(winner_row + column, z < depth ? id + LaneInts{} : winner);
-                store(depth_row + column, z < depth ? z : depth);
+            float* winner_row = band.winner.data() + (row - band.y_first) * band.stride;
+            for (int column = f.x_first; column <= f.x_last; column += kStep) {
+                const Pixels x = centres + (float)column;
+                const Pixels e0 = r0 - (x - f.edge[0].x0) * f.edge[0].dy;
+                const Pixels e1 = r1 - (x - f.edge[1].x0) * f.edge[1].dy;
+                const Pixels e2 = r2 - (x - f.edge[2].x0) * f.edge[2].dy;
+                const Pixels above = e0 * f.z_over_w[0] + e1 * f.z_over_w[1] + e2 * f.z_over_w[2];
+                const Pixels below = e0 * f.inverse_w[0] + e1 * f.inverse_w[1] + e2 * f.inverse_w[2];
+                Pixels z = if_less(zero, below, above / below, nowhere);
+                z = if_less(smaller(e0, smaller(e1, e2)), zero, nowhere, z);
+                const Pixels depth = omega::load<kStep, kRegister>(depth_row + column);
+                const Pixels winner = omega::load<kStep, kRegister>(winner_row + column);
+                omega::store<kStep, kRegister>(winner_row + column, if_less(z, depth, number, winner));
+                omega::store<kStep, kRegister>(depth_row + column, if_less(z, depth, z, depth));
             }
         }
     }
 }
 
-OMEGA_CLONES
+OMEGA_VERSIONS(void, draw_band, (const Face* faces, const int* members, int64_t count, Band& band),
+               (faces, members, count, band))
+
 void resolve_band(const Face* faces, const Band& band, int W, int64_t* face_index, float* barycentric,
                   float* depth) {
     for (int row = band.y_first; row <= band.y_last; row++) {
@@ -156,7 +136,7 @@ void resolve_band(const Face* faces, const Band& band, int W, int64_t* face_inde
         const int64_t local = (int64_t)(row - band.y_first) * band.stride;
         for (int column = 0; column < W; column++) {
             const int64_t pixel = (int64_t)row * W + column;
-            const int32_t id = band.winner[local + column];
+            const int32_t id = (int32_t)band.winner[local + column];
             face_index[pixel] = id;
             float* b = barycentric + 3 * pixel;
             if (id < 0) {
@@ -204,10 +184,8 @@ OMEGA_EXPORT int omega_mesh_raster(const float* clip_vertices, int64_t V, const 
     const int H = (int)height, W = (int)width, bands = (H + kBandRows - 1) / kBandRows;
     std::vector<Face> prepared(F);
     int bad = 0;
-    const int64_t chunk = 1024;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(| : bad)
-    for (int64_t begin = 0; begin < F; begin += chunk)
-        bad |= set_up_faces(clip_vertices, V, faces, begin, std::min(F, begin + chunk), H, W, prepared.data());
+    for (int64_t f = 0; f < F; f++) bad |= !set_up_face(clip_vertices, V, faces + 3 * f, H, W, prepared[f]);
     if (bad) return 1;
 
     std::vector<int64_t> starts;
@@ -225,7 +203,3 @@ OMEGA_EXPORT int omega_mesh_raster(const float* clip_vertices, int64_t V, const 
     }
     return 0;
 }
-
-OMEGA_EXPORT int omega_abi_version() { return OMEGA_ABI_VERSION; }
-
-OMEGA_EXPORT const char* omega_source_hash() { return OMEGA_SOURCE_HASH; }

@@ -57,12 +57,12 @@ OMEGA_INLINE void add_scaled(float* to, const float* from, float weight, int C) 
 }
 
 // Points of the sorted range [begin, end) into map rows y_first .. y_past - 1 of out [H, W, C].
-OMEGA_CLONES
-void splat_points(const float* values, const float* uv, const int32_t* points, int64_t begin, int64_t end, int C, int H,
+template <int>
+OMEGA_INLINE void splat_points_of(const float* values, const float* uv, const int32_t* points, int64_t begin, int64_t end, int C, int H,
                   int W, int y_first, int y_past, float* out) {
     for (int64_t k = begin; k < end; k++) {
         const int64_t p = points[k];
-        Place at;
+        Place at = {};
         locate(uv + 2 * p, H, W, at);
         const float* from = values + p * C;
         for (int dy = 0; dy < 2; dy++) {
@@ -80,9 +80,14 @@ void splat_points(const float* values, const float* uv, const int32_t* points, i
     }
 }
 
+OMEGA_VERSIONS(void, splat_points,
+               (const float* values, const float* uv, const int32_t* points, int64_t begin, int64_t end, int C, int H,
+                int W, int y_first, int y_past, float* out),
+               (values, uv, points, begin, end, C, H, W, y_first, y_past, out))
+
 // Gather: gradients of one range of points from the gradient of the map [H, W, C].
-OMEGA_CLONES
-void gather_points(const float* values, const float* uv, int64_t begin, int64_t end, int C, int H, int W,
+template <int>
+OMEGA_INLINE void gather_points_of(const float* values, const float* uv, int64_t begin, int64_t end, int C, int H, int W,
                    const float* grad, float* grad_values, float* grad_uv) {
     for (int64_t p = begin; p < end; p++) {
         float* to = grad_values + p * C;
@@ -115,6 +120,11 @@ void gather_points(const float* values, const float* uv, int64_t begin, int64_t 
         grad_uv[2 * p + 1] = by_y * (float)H;
     }
 }
+
+OMEGA_VERSIONS(void, gather_points,
+               (const float* values, const float* uv, int64_t begin, int64_t end, int C, int H, int W,
+                const float* grad, float* grad_values, float* grad_uv),
+               (values, uv, begin, end, C, H, W, grad, grad_values, grad_uv))
 
 }  // namespace
 
