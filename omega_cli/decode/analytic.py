@@ -16,12 +16,10 @@ from omega_cli.decode.surface import (
     vertex_spacing,
     vertex_uvs,
 )
-from omega_cli.decode.texture import sample_uv
+from omega_cli.decode.texture import sample_uv, sharpen
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
-
-LASH_OPACITY = 0.5  # ours: lashes are hairs, not a sheet
 
 
 @dataclass(frozen=True)
@@ -50,28 +48,32 @@ def decode_surface(
     opacity: float = 0.995,
     vertex_opacity: float = 0.4,
 ) -> Decoded:
-    """One Gaussian per covered texel and one per vertex (paper 3.3's two branches)."""
+    """One Gaussian per covered texel and one per vertex (paper 3.3's two branches).
+
+    Lashes are left out: the photo shows them on lid and eye, and there they move with the lid.
+    """
     size = features.shape[-1]
+    part = face_parts(model)
+    drawn = part != PARTS.index("lashes")
     face_index, barycentric = covering_texels(model.uvs, model.uv_faces, size)
+    face_index = torch.where(drawn[face_index.clamp_min(0)], face_index, -1)
     texture = complete_texture(model, vertices, eye_centres, features[:3], weight, face_index, barycentric)
     covered = face_index >= 0
+    texture = sharpen(texture, covered[None].to(texture), texel_sigma)
     faces_of, where = face_index[covered], barycentric[covered]
     footprints = face_footprints(vertices, model.faces, model.uvs, model.uv_faces, size)
-    part = face_parts(model)
-    opacities = torch.where(part[faces_of] == PARTS.index("lashes"), LASH_OPACITY * opacity, opacity)
-    uv = texel_gaussians(
-        vertices, model.faces, footprints, faces_of, where, texture[:, covered].T, opacities, texel_sigma
-    )
+    colors = texture[:, covered].T
+    opacities = colors.new_full((len(colors),), opacity)
+    uv = texel_gaussians(vertices, model.faces, footprints, faces_of, where, colors, opacities, texel_sigma)
     uv_of_vertex = vertex_uvs(model.faces, model.uvs, model.uv_faces, len(vertices))
-    used = ~uv_of_vertex.isnan().any(1)
-    lash = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    lash[model.faces[part == PARTS.index("lashes")].flatten()] = True
+    used = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
+    used[model.faces[drawn].flatten()] = True
     spacing = vertex_spacing(footprints.extent, model.faces, len(vertices))
     vertex = vertex_gaussians(
         vertices,
         model.faces,
         sample_uv(texture, uv_of_vertex),
-        vertex_opacity * (used & ~lash).to(vertices),
+        vertex_opacity * used.to(vertices),
         spacing,
         texel_sigma,
     )

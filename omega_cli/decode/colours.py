@@ -13,6 +13,8 @@ from omega_cli.decode.texture import complete_skin, fill_unseen, mirrored_uvs, s
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
+LUMINANCE = (0.299, 0.587, 0.114)
+LID_RING = 2.0  # ours: the skin around an eye, in radii of the ball from its centre
 USUAL_SKIN = 0.55  # ours: luminance of well-lit skin, the light for which the fixed colours were chosen
 
 
@@ -37,13 +39,40 @@ class Texels:
     def read(self, image: Tensor) -> Tensor:  # [C, R, R] -> [N, C]
         return image[:, self.place[:, 0], self.place[:, 1]].T
 
+    def write(self, values: Tensor, size: int) -> Tensor:  # [N, C] -> [C, R, R], zeros elsewhere
+        image = values.new_zeros(values.shape[1], size, size)
+        image[:, self.place[:, 0], self.place[:, 1]] = values.T
+        return image
+
 
 def light_of(rgb: Tensor, share: Tensor) -> float:  # [N, 3], [N] -> about 0.6 to 1.1
     """How bright the photo's light is, judged by the face's skin; damped, as skin itself may be dark."""
-    luminance = (rgb @ rgb.new_tensor([0.299, 0.587, 0.114]))[share > 0.5]
+    luminance = (rgb @ rgb.new_tensor(LUMINANCE))[share > 0.5]
     if len(luminance) == 0:
         return 1.0
     return float((luminance.median() / USUAL_SKIN).clamp(0.01).sqrt().clamp(0.6, 1.1))
+
+
+def lid_donors(
+    luminance: Tensor,  # [N]
+    share: Tensor,  # [N] in [0, 1]
+    points: Tensor,  # [N, 3] m, skin texels
+    eye_centres: Tensor,  # [2, 3] m
+    radius: float,  # m, of the eyeballs
+) -> Tensor:  # [N] in [0, 1]
+    """What a seen skin texel may lend to the hidden skin of the lids: around each eye, brow, crease and
+    lashes are darker than skin and lend nothing."""
+    donor = torch.ones_like(luminance)
+    for centre in eye_centres:
+        distance = (points - centre).norm(dim=1) / radius
+        ring = (distance < LID_RING) & (share > 0.5)
+        if int(ring.sum()) < 20:
+            continue
+        usual = luminance[ring].quantile(0.6)
+        bright = ((luminance / usual.clamp_min(1e-3) - 0.80) / 0.12).clamp(0, 1)
+        far = ((distance - LID_RING) / 0.5).clamp(0, 1)
+        donor = torch.minimum(donor, torch.maximum(bright, far))
+    return donor
 
 
 def complete_texture(
@@ -70,26 +99,35 @@ def complete_texture(
         mirror = mirrored_uvs(
             model.faces, model.uvs, model.uv_faces, model.mirror_index, face_index, barycentric
         )
-    skin = complete_skin(rgb, share, part == 0, mirror)
-
-    colour, seen, own = texels.read(skin), texels.read(share)[:, 0], texels.read(rgb)
-    points = texels.points(vertices, model.faces)
+    seen, own, points = texels.read(share)[:, 0], texels.read(rgb), texels.points(vertices, model.faces)
+    on_skin, balls = texels.part == 0, (texels.part == 1) | (texels.part == 2)
+    donor = torch.ones_like(seen)
+    if bool(balls.any()):
+        to_ball = (points[balls, None] - eye_centres).norm(dim=-1).amin(1)
+        donor[on_skin] = lid_donors(
+            own[on_skin] @ own.new_tensor(LUMINANCE),
+            seen[on_skin],
+            points[on_skin],
+            eye_centres,
+            float(to_ball.median()),
+        )
+    skin = complete_skin(rgb, share, part == 0, mirror, texels.write(donor[:, None], share.shape[-1])[0])
+    colour = texels.read(skin)
     face = model.regions.get("face")
-    on_face = texels.part == 0 if face is None else face[model.faces[texels.face_index, 0]]
+    on_face = on_skin if face is None else on_skin & face[model.faces[texels.face_index, 0]]
     light = light_of(own[on_face], seen[on_face])
     lips = model.regions.get("lips")
     front = vertices[lips if lips is not None else slice(None), 2].max()
     for number, name in enumerate(PARTS):
         mine = texels.part == number
-        if number == 0 or not bool(mine.any()):
+        if name in ("skin", "lashes") or not bool(mine.any()):
             continue
         if name in ("left_eye", "right_eye"):
             around = points[mine] - eye_centres[int(name == "right_eye")]
             colour[mine], _ = complete_eyeball(around, own[mine], seen[mine], light)
             continue
         guess = inner_colour(name, front - points[mine, 2], light)
-        trust = seen[mine, None] * (name != "lashes")
+        trust = seen[mine, None]
         colour[mine] = own[mine] * trust + guess * (1 - trust)
-    full = torch.zeros_like(rgb)
-    full[:, texels.place[:, 0], texels.place[:, 1]] = colour.T
+    full = texels.write(colour, rgb.shape[-1])
     return fill_unseen(full, (face_index >= 0)[None].to(full))

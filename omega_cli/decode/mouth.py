@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # sRGB in average light, ours: read off photographs of open mouths, then judged by eye on renders.
-TEETH, TONGUE, CAVITY, LASHES = (0.88, 0.84, 0.77), (0.68, 0.36, 0.35), (0.36, 0.13, 0.12), (0.10, 0.07, 0.06)
+TEETH, TONGUE, CAVITY = (0.88, 0.84, 0.77), (0.68, 0.36, 0.35), (0.36, 0.13, 0.12)
 FRONT_DEPTH, BACK_DEPTH = 0.006, 0.045  # m behind the lips: where shade begins, and where it is deepest
 DEEPEST = 0.25  # share of light left at the back
 
@@ -19,8 +19,6 @@ def mouth_shade(depth: Tensor) -> Tensor:  # [N] m behind the lips -> [N] in [DE
 
 def inner_colour(part: str, depth: Tensor, exposure: float) -> Tensor:  # [N] m -> [N, 3]
     """Colour of a part of the mouth, darker the deeper it lies; `exposure` is the photo's light."""
-    base = {"teeth": TEETH, "tongue": TONGUE, "mouth_inside": CAVITY, "lashes": LASHES}[part]
+    base = {"teeth": TEETH, "tongue": TONGUE, "mouth_inside": CAVITY}[part]
     colour = torch.tensor(base, dtype=depth.dtype).expand(len(depth), 3) * exposure
-    if part == "lashes":
-        return colour
     return (colour * mouth_shade(depth)[:, None]).clamp(0, 1)

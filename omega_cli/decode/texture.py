@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SEEN_FROM, SEEN_TO = 0.002, 0.03  # ours: fused weights between which a texel passes from unseen to seen
-MIRROR_TRUST = 0.2  # ours: what a texel seen on the other side counts against one seen here
+GAP = 2  # ours, texels of a 256 map: a gap this narrow is filled from its own rim
 
 
 def seen_share(weight: Tensor) -> Tensor:
@@ -32,6 +32,20 @@ def fill_unseen(image: Tensor, trust: Tensor) -> Tensor:  # [C, R, R], [1, R, R]
     filled = fill_unseen(coarse, (4 * total[0]).clamp(max=1))
     fine = F.interpolate(filled[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
     return image * trust + fine[:, :R, :R] * (1 - trust)
+
+
+def sharpen(image: Tensor, covered: Tensor, sigma: float) -> Tensor:  # [C, R, R], [1, R, R] -> [C, R, R]
+    """Undo, to first order, the blur of drawing each texel as a Gaussian of `sigma` texels.
+
+    That blur is 1 + sigma^2 / 2 times the Laplacian; the difference from a [1 2 1] average is a quarter of
+    it with the sign turned, so twice sigma^2 of that difference is added. Uncovered texels count for nothing.
+    """
+    kernel = image.new_tensor([0.25, 0.5, 0.25])
+    both = torch.cat([image * covered, covered])[:, None]
+    both = F.conv2d(both, kernel.view(1, 1, 1, 3), padding=(0, 1))
+    both = F.conv2d(both, kernel.view(1, 1, 3, 1), padding=(1, 0))[:, 0]
+    detail = image - both[:-1] / both[-1:].clamp_min(1e-6)
+    return (image + 2 * sigma**2 * detail * covered).clamp(0, 1)
 
 
 def mirrored_uvs(
@@ -72,17 +86,24 @@ def complete_skin(
     share: Tensor,  # [1, R, R] in [0, 1]
     skin: Tensor,  # [R, R] bool
     mirror_uv: Tensor | None,  # [R, R, 2]
+    donor: Tensor | None = None,  # [R, R] in [0, 1]
 ) -> Tensor:  # [3, R, R]
-    """Skin and hair: seen texels as they are, then the mirrored side where that was seen, then neighbours.
+    """Skin and hair: seen texels as they are; small gaps from their rim; then the mirrored side where that
+    was seen; then what lies around.
 
-    Only skin texels give colour, so nothing of an eye or a mouth runs into a lid or a lip.
+    Only skin texels give colour, so nothing of an eye or a mouth runs into a lid or a lip, and among them
+    only as far as `donor` says (a lash line is no model for the lid above it).
     """
     share = share * skin
+    giving = share if donor is None else share * donor
     if mirror_uv is not None:
-        other = sample_uv(torch.cat([rgb * share, share]), mirror_uv).permute(2, 0, 1)
-        other_share = other[3:] * skin
+        # Beside a seen texel its own side is the better guess: the light differs across a face.
+        radius = max(1, round(GAP * rgb.shape[-1] / 256))
+        beside = F.max_pool2d(share[None], 2 * radius + 1, 1, radius)[0]
+        other = sample_uv(torch.cat([rgb * giving, giving]), mirror_uv).permute(2, 0, 1)
+        other_share = other[3:] * skin * (1 - beside)
         other_rgb = other[:3] / other[3:].clamp_min(1e-6)
-        borrowed = MIRROR_TRUST * other_share * (1 - share)
-        rgb = (rgb * share + other_rgb * borrowed) / (share + borrowed).clamp_min(1e-6)
-        share = share + (1 - share) * other_share
-    return fill_unseen(rgb, share)
+        rgb = torch.where(other_share > 0, rgb * share + other_rgb * (1 - share), rgb)
+        share, giving = (t + (1 - t) * other_share for t in (share, giving))
+    around = fill_unseen(rgb, giving)
+    return rgb * share + around * (1 - share)

@@ -14,8 +14,8 @@ from omega_cli.geometry.raster import interpolate, rasterize
 
 EDGE_PIXELS = 2  # ours: pixels this near the mask's edge may hold background
 DEPTH_JUMP = 0.012  # ours, m across 3 pixels: more is an occlusion, where a small misfit shows the wrong side
-SKIN_MARGIN = 2  # ours, px: skin this near an eyeball or the mouth's inside may hold its colour
-PART_MARGIN = 1  # ours, px: and the other way round
+SKIN_MARGIN = 1  # ours, px: skin this near an eyeball or the mouth's inside may hold its colour
+PART_MARGIN = 1  # ours, px: and the other way round; more would cost the lash line and the sclera
 LEAST_RELIABILITY = 0.02  # ours: a fainter pixel is background
 
 

@@ -28,6 +28,8 @@ def eye_centres() -> torch.Tensor:
 @functools.cache
 def layout():
     face_index, barycentric = covering_texels(head().uvs, head().uv_faces, SIZE)
+    lashes = face_parts(head())[face_index.clamp_min(0)] == PARTS.index("lashes")
+    face_index = torch.where(lashes, -1, face_index)
     part = torch.where(face_index >= 0, face_parts(head())[face_index.clamp_min(0)], -1)
     return face_index, barycentric, part
 
@@ -83,7 +85,7 @@ def test_light_is_judged_by_seen_skin_alone_and_is_bounded() -> None:
     assert light_of(torch.zeros(9, 3), torch.ones(9)) == pytest.approx(0.6)
 
 
-def test_one_gaussian_per_covered_texel_and_one_per_vertex() -> None:
+def test_one_gaussian_per_covered_texel_but_the_lashes_and_one_per_vertex() -> None:
     face_index = layout()[0]
     d = decoded()
     assert len(d.uv) == int((face_index >= 0).sum()) and len(d.vertex) == len(head().v_template)

@@ -99,7 +99,7 @@ def test_edges_of_depth_and_of_parts() -> None:
     part = torch.full((11, 11), -1)
     part[:, 1:6], part[:, 6:10] = 0, 1
     near = part_edges(part)[5]
-    assert near.tolist() == [False] * 4 + [True] * 3 + [False] * 4
+    assert near.tolist() == [False] * 5 + [True] * 2 + [False] * 4
 
 
 @pytest.mark.parametrize("azimuth", AZIMUTHS)
