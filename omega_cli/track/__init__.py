@@ -1,4 +1,4 @@
-"""From a photo to the aligned input, and from a film to its motion (paper 3.1, "input crop, landmarks, FLAME").
+"""From a photo to the aligned input, and from a film to its motion (paper 3.1: crop, landmarks, FLAME).
 
 Photo: reads one picture; writes source/ (image.png, crop.json, landmarks.npz, flame.npz, cameras.json,
 parsing.png, overlay.png). Film: writes one motion.npz (flame.npz keys over T frames).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,9 +102,6 @@ def vertex_basis(model: HeadModel, vertices: np.ndarray) -> PointBasis:
 
 def joined(first: PointBasis, second: PointBasis) -> PointBasis:
     """Both sets of points as one; joints are the first's."""
-    return PointBasis(
-        *(np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("points", "shape", "expression", "eye")),
-        first.eye_points, first.eye_shape,
-        np.concatenate([first.jaw_weight, second.jaw_weight]), first.jaw_point, first.jaw_shape,
-        first.root, first.root_shape,
-    )  # fmt: skip
+    per_point = ("points", "shape", "expression", "eye", "jaw_weight")
+    both = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in per_point}
+    return replace(first, **both)

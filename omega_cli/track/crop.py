@@ -44,9 +44,10 @@ def window(face: Face, span: float) -> tuple[tuple[float, float], float]:
 
 
 def cut(rgb: np.ndarray, face: Face, span: float = SPAN) -> Crop:
-    """The crop of a photo rgb [H, W, 3] around a face."""
+    """The crop of a photo rgb [H, W, 3] around a face. Beyond its edge the photo is mirrored: streaks of
+    edge pixels look like hair to a network."""
     centre, side = window(face, span)
-    picture, scale, shift = square_crop(rgb, centre, side, SIZE)
+    picture, scale, shift = square_crop(rgb, centre, side, SIZE, mirror=True)
     at = (np.arange(SIZE) + 0.5)[:, None]
     x, y = ((at - shift) / scale).T
     inside = ((y >= 0) & (y <= rgb.shape[0]))[:, None] & ((x >= 0) & (x <= rgb.shape[1]))[None]
@@ -83,7 +84,7 @@ def tidy_labels(label_map: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     for label in np.unique(tidy):
         if label in (labels.BROWS, labels.EYES, labels.MOUTH_INSIDE, labels.EARRING):
             continue  # small by nature
-        count, parts, stats, _ = cv2.connectedComponentsWithStats((tidy == label).astype(np.uint8))
+        _, parts, stats, _ = cv2.connectedComponentsWithStats((tidy == label).astype(np.uint8))
         small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < 0.0015 * tidy.size)
         unsure |= np.isin(parts, small[small > 0])
     body = alpha > 0.5

@@ -82,7 +82,7 @@ def eye_rotation(gaze: np.ndarray) -> np.ndarray:
 
 
 def local_points(basis: PointBasis, betas: np.ndarray, state: State) -> tuple[np.ndarray, np.ndarray]:
-    """Points [L, 3] in the root frame, and their Jacobian [L, 3, 5 + E + S] to jaw, gaze, expression, betas."""
+    """Points [L, 3] in the root frame; their Jacobian [L, 3, 5 + E + S] to jaw, gaze, expression, betas."""
     rest = basis.points + basis.shape @ betas + basis.expression @ state.expression
     derivative = np.zeros((len(basis), 3, 5 + basis.E + basis.S))
     derivative[..., 5 : 5 + basis.E] = basis.expression
@@ -93,6 +93,10 @@ def local_points(basis: PointBasis, betas: np.ndarray, state: State) -> tuple[np
         arm = rest - (basis.jaw_point + basis.jaw_shape @ betas)
         points += basis.jaw_weight[:, None] * (arm @ (turn - np.eye(3)).T)
         derivative[..., 0] = basis.jaw_weight[:, None] * (arm @ (axis @ turn).T)
+        if state.jaw != 0:
+            extra = basis.jaw_weight[:, None, None] * (turn - np.eye(3))
+            derivative[..., 5 : 5 + basis.E] += extra @ basis.expression
+            derivative[..., 5 + basis.E :] += extra @ (basis.shape - basis.jaw_shape)
     for e in (0, 1):
         on = basis.eye == e
         if not on.any():
@@ -146,7 +150,9 @@ def normal_equations(
     error = np.einsum("lij,lj->li", view.whiten, view.points - pixels)
     weight = _robust(error, robust)
     d_white = view.whiten @ d_world * np.sqrt(weight)[:, None, None]
-    jacobian = np.concatenate([-d_white @ skew(turned), d_white, (d_white @ state.rotation) @ derivative], axis=2)
+    jacobian = np.concatenate(
+        [-d_white @ skew(turned), d_white, (d_white @ state.rotation) @ derivative], axis=2
+    )
     used = np.abs(view.whiten).sum((1, 2)) > 0
     J = jacobian[used].reshape(-1, jacobian.shape[2])
     r = (error * np.sqrt(weight)[:, None])[used].reshape(-1)
@@ -157,6 +163,7 @@ def normal_equations(
     slots = np.arange(6, 6 + len(values))
     H[slots, slots] += 1 / spread**2
     g[slots] += (mean - values) / spread**2
+    H[POSE, POSE] += 1e-6 * np.eye(6)  # a picture without a single landmark must not make H singular
     cost = robust**2 * np.log1p((error[used] ** 2).sum(1) / robust**2).sum()
     cost += (((values - mean) / spread) ** 2).sum()
     frozen = np.zeros(len(g), bool)
@@ -187,7 +194,7 @@ def _moved(state: State, step: np.ndarray, bounded: bool) -> State:
 
 
 def _solve_bounded(H: np.ndarray, g: np.ndarray, state: State, bounded: bool) -> np.ndarray:
-    """Local step [11 + E] whose expression stays in [0, 1]: coefficients that would leave stop at the bound."""
+    """Local step [11 + E] whose expression stays in [0, 1]: what would leave stops at the bound."""
     step = np.linalg.solve(H, g)
     if not bounded:
         return step
@@ -221,9 +228,14 @@ def solve(
     robust: whitened error at which a landmark's pull begins to fade. Stops when a step gains less than
     `tolerance` of the cost.
     """
-    states, damping = list(states), 1e-3
+    states, damping, bounded = list(states), 1e-3, freedom.bounded
     n = _LOCAL + basis.E
-    systems = [normal_equations(basis, betas, s, v, freedom, robust) for s, v in zip(states, views, strict=True)]
+
+    def linearised(betas: np.ndarray, states: Sequence[State]) -> list:
+        pairs = zip(states, views, strict=True)
+        return [normal_equations(basis, betas, state, view, freedom, robust) for state, view in pairs]
+
+    systems = linearised(betas, states)
     cost = sum(c for *_, c in systems) + float(betas @ betas) / BETAS_SPREAD**2
     for _ in range(steps):
         A = np.eye(basis.S) / BETAS_SPREAD**2
@@ -240,13 +252,11 @@ def solve(
         if basis.S and freedom.betas:
             d_betas = np.linalg.solve(A + damping * np.diag(np.diag(A)), b)
         trial = [
-            _moved(s, _solve_bounded(local, g[:n] - H[:n, n:] @ d_betas, s, freedom.bounded), freedom.bounded)
+            _moved(s, _solve_bounded(local, g[:n] - H[:n, n:] @ d_betas, s, bounded), bounded)
             for (H, g, _), local, s in zip(systems, eliminated, states, strict=True)
         ]
         new_betas = betas + d_betas
-        new_systems = [
-            normal_equations(basis, new_betas, s, v, freedom, robust) for s, v in zip(trial, views, strict=True)
-        ]
+        new_systems = linearised(new_betas, trial)
         new_cost = sum(c for *_, c in new_systems) + float(new_betas @ new_betas) / BETAS_SPREAD**2
         if new_cost > cost * (1 + 1e-9):
             damping *= 10

@@ -59,16 +59,18 @@ class HeadFitter:
         self.freedom = Freedom(bounded=named, jaw="jawOpen" not in self.names)
         self.outline = Outline(model)
 
-    def view(self, face: Face) -> View:
-        """What the solver is told of a face in crop px."""
+    def view(self, face: Face, open_eyes: np.ndarray | None = None) -> View:
+        """What the solver is told of a face in crop px; open_eyes [2]: the person's usual eye opening."""
         if self.dense:
-            return face_view(face, self.valid, self.names, self.model.E)
+            return face_view(face, self.valid, self.names, self.model.E, open_eyes)
         points, scores = ibug_points(face.points)
-        return ibug_view(points, scores, self.valid, face, self.names, self.model.E)
+        return ibug_view(points, scores, self.valid, face, self.names, self.model.E, open_eyes)
 
-    def fit(self, faces: Sequence[Face], parts: Sequence[Parts | None]) -> Fit:
+    def fit(
+        self, faces: Sequence[Face], parts: Sequence[Parts | None], open_eyes: np.ndarray | None = None
+    ) -> Fit:
         """One identity for all faces (crop px); `parts` adds what an outline says, where there is one."""
-        return self._fit(self.basis, [self.view(face) for face in faces], faces, parts)
+        return self._fit(self.basis, [self.view(face, open_eyes) for face in faces], faces, parts)
 
     def fit_points68(
         self, points: np.ndarray, scores: np.ndarray, face: Face, label_map: np.ndarray, alpha: np.ndarray

@@ -44,7 +44,7 @@ def decode_photo(data: bytes, name: str) -> Photo:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd EXIF blocks and large sizes: handled, not worth a line
             image = Image.open(io.BytesIO(data))
-            full_size = image.size
+            width, height = image.size
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 image.draft(None, (MAX_SIDE, MAX_SIDE))  # decodes at 1/2, 1/4, 1/8: faster and smaller
             image.load()
@@ -68,10 +68,9 @@ def decode_photo(data: bytes, name: str) -> Photo:
             f"{name} is damaged or cut short: {_first_line(error)}.",
             "Copy or download the picture again.",
         ) from error
-    swapped = image.width < image.height and full_size[0] > full_size[1]
-    swapped |= image.width > image.height and full_size[0] < full_size[1]
-    full_size = full_size[::-1] if swapped else full_size
-    return Photo(rgb, alpha, full_size)
+    if (image.width < image.height) != (width < height) and image.width != image.height:
+        width, height = height, width  # EXIF had it lying on its side
+    return Photo(rgb, alpha, (width, height))
 
 
 def _first_line(error: BaseException) -> str:
@@ -133,18 +132,18 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     """Formats that Pillow does not know (16-bit RGB TIFF, EXR-like): [H, W, 3] uint8, or None."""
     import cv2
 
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # our own error says it better
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         return None
     finally:
-        cv2.setLogLevel(level)
+        logging.setLogLevel(level)
     if image is None:
         return None
     if image.dtype != np.uint8:
-        top = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
+        top = 1.0 if image.dtype.kind == "f" else 255.0 * 257 if image.dtype == np.uint16 else 255.0
         image = (image.astype(np.float32).clip(0, top) * (255 / top) + 0.5).astype(np.uint8)
     scale = MAX_SIDE / max(image.shape[:2])
     if scale < 1:

@@ -13,16 +13,17 @@ from typing import Any, Literal
 import numpy as np
 
 SCORES = (
-    "browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft "
-    "cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft "
-    "eyeLookInRight eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft "
-    "eyeSquintRight eyeWideLeft eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose "
-    "mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft "
-    "mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight "
-    "mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight "
-    "mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight "
-    "tongueOut"
-).split()
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft",
+    "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight",
+    "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight",
+    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
+    "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft",
+    "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
 """Names of `Face.scores`, alphabetical; the landmarker knows all but tongueOut, which stays 0."""
 
 LEFT_IRIS, RIGHT_IRIS = 473, 468  # the subject's left and right pupil among the 478 points
@@ -42,7 +43,13 @@ IBUG_FROM_478 = (
 )  # fmt: skip
 """For each of the 68 iBUG points, the MediaPipe point nearest in meaning (jaw line: only roughly)."""
 
+# upper lid, the lower lid below it, corners: the subject's left eye, then the right
+_EYE_POINTS = (
+    ((385, 386, 387), (380, 374, 373), (263, 362)),
+    ((160, 159, 158), (144, 145, 153), (33, 133)),
+)
 _TILE_SHARES = (0.62, 0.4, 0.25, 0.16, 0.1)  # of the long side; each level finds faces ~1.6 x smaller  # ours
+_ALWAYS = 2  # levels searched even when a face is known: a group is to be noticed
 _DETECT_SIDE = 2048  # px; tiles are cut from the picture reduced to this
 _REFINE_SPAN = 2.2  # a found face is looked at again in a square of this many face sizes
 _MIN_AGREEMENT = 0.55  # overlap of the first and the second look; below it the find was a mirage
@@ -50,8 +57,8 @@ _MIN_AGREEMENT = 0.55  # overlap of the first and the second look; below it the 
 
 @dataclass(frozen=True)
 class Face:
-    """One face. points [478, 2] px (x right, y down, edges at 0 and the size); depth [478] px, smaller is
-    nearer; scores [52] in [0, 1] in the order of SCORES; rotation [3, 3] head -> camera (y up, z back)."""
+    """One face. points [478, 2] px (x right, y down, edges at 0 and the size); depth [478] px, small is
+    near; scores [52] in [0, 1] in the order of SCORES; rotation [3, 3] head -> camera (y up, z back)."""
 
     points: np.ndarray
     depth: np.ndarray
@@ -80,6 +87,13 @@ class Face:
         """Turn of the head about its vertical axis: 0 frontal, positive towards the subject's left."""
         return math.degrees(math.atan2(self.rotation[0, 2], self.rotation[2, 2]))
 
+    @property
+    def eye_opening(self) -> np.ndarray:
+        """Height over width of the subject's left and right eye [2]: 0.03 closed, 0.2 to 0.45 open."""
+        upper, lower, corners = (self.points[list(np.ravel(ids))] for ids in zip(*_EYE_POINTS, strict=True))
+        height = np.linalg.norm(upper - lower, axis=1).reshape(2, 3).mean(1)
+        return height / np.maximum(np.linalg.norm(corners[::2] - corners[1::2], axis=1), 1e-6)
+
     def moved(self, scale: float, shift: tuple[float, float]) -> Face:
         """The same face in another picture: points * scale + shift."""
         return Face(
@@ -90,7 +104,7 @@ class Face:
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Mute the C++ side's start-up chatter, which no log level reaches: file descriptor 2 itself is turned."""
+    """Mute the C++ side's start-up chatter, which no log level reaches: descriptor 2 itself is turned."""
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -141,7 +155,9 @@ class Landmarker:
         image = self._image(np.ascontiguousarray(rgb))
         with silenced_stderr() if self._loud else contextlib.nullcontext():
             found = (
-                self._graph.detect_for_video(image, milliseconds) if self._video else self._graph.detect(image)
+                self._graph.detect_for_video(image, milliseconds)
+                if self._video
+                else self._graph.detect(image)
             )
         self._loud = False  # each graph chats once, at its first frame
         height, width = rgb.shape[:2]
@@ -160,14 +176,15 @@ class Landmarker:
 def find_faces(rgb: np.ndarray, landmarker: Landmarker, at_least: int = 1) -> list[Face]:
     """Every face of a photo rgb [H, W, 3] that a second, closer look confirms; largest first.
 
-    The detector sees 128 x 128 pixels, so faces under a sixth of the picture escape it: when fewer than
-    `at_least` are found, ever smaller overlapping tiles are searched. Points come from the closer look.
+    The detector sees 128 x 128 pixels, so faces under a sixth of the picture escape it. Two rounds of
+    overlapping tiles look for others beside the first; while fewer than `at_least` are found, ever smaller
+    tiles are searched. Points come from the closer look.
     """
     scale = min(1.0, _DETECT_SIDE / max(rgb.shape[:2]))
     small = _resized(rgb, scale)
     faces = _confirmed(landmarker.detect(small), small, rgb, scale, landmarker, [])
-    for share in _TILE_SHARES:
-        if len(faces) >= at_least:
+    for level, share in enumerate(_TILE_SHARES):
+        if len(faces) >= at_least and level >= _ALWAYS:
             break
         for x, y, tile in _tiles(small, share):
             found = [face.moved(1.0, (x, y)) for face in landmarker.detect(tile)]
@@ -246,9 +263,10 @@ def _overlap(a: Face, b: Face) -> float:
 
 
 def square_crop(
-    rgb: np.ndarray, centre: tuple[float, float], side: float, size: int
+    rgb: np.ndarray, centre: tuple[float, float], side: float, size: int, mirror: bool = False
 ) -> tuple[np.ndarray, float, tuple[float, float]]:
-    """A square of `side` px around `centre`, resampled to `size`; outside the picture the edge repeats.
+    """A square of `side` px around `centre`, resampled to `size`. Outside the picture its edge repeats, or
+    the picture is mirrored.
 
     Returns the crop [size, size, C], and scale and shift with crop px = px * scale + shift.
     """
@@ -268,9 +286,8 @@ def square_crop(
             [0, scale / ky, shift[1] + 0.5 * scale / ky - 0.5],
         ]
     )
-    crop = cv2.warpAffine(
-        source, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    border = cv2.BORDER_REFLECT_101 if mirror else cv2.BORDER_REPLICATE
+    crop = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=border)
     return crop, scale, shift
 
 

@@ -25,7 +25,7 @@ def saliency(rgb: np.ndarray, network: Any) -> np.ndarray:
     side = (_SALIENCY_SIDE, _SALIENCY_SIDE)
     x = cv2.resize(rgb, side, interpolation=cv2.INTER_AREA).astype(np.float32)
     x = x / max(float(x.max()), 1.0)
-    x = (x - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+    x = (x - np.array([0.485, 0.456, 0.406], np.float32)) / np.array([0.229, 0.224, 0.225], np.float32)
     network.setInput(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
     y = network.forward()[0, 0]
     y = (y - y.min()) / max(float(y.max() - y.min()), 1e-6)
@@ -119,6 +119,12 @@ def given_matte(alpha: np.ndarray, face_centre: tuple[float, float], photo: np.n
     return _own_soft_component(alpha.astype(np.float32) / 255 * photo, face_centre)
 
 
+def holds_background(alpha: np.ndarray, probabilities: np.ndarray) -> bool:
+    """Whether a given matte is no cut-out of a person: a frame, a vignette, a rounded corner."""
+    inside = alpha > 0.5
+    return bool(inside.any()) and float((person_probability(probabilities)[inside] < 0.2).mean()) > 0.1
+
+
 def clean_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The person's own colour at every pixel [H, W, 3] uint8, background light removed from soft edges.
 
@@ -137,7 +143,7 @@ def clean_foreground(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def _extended(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Colours [H, W, 3] in [0, 1] with unknown pixels filled from the nearest known ones (push-pull)."""
     filled, weight = colour * known[..., None], known.astype(np.float32)
-    levels = [(filled, weight)]
+    levels: list[tuple[np.ndarray, np.ndarray]] = [(filled, weight)]
     while min(weight.shape) > 1:
         half = (max(1, weight.shape[1] // 2), max(1, weight.shape[0] // 2))
         weight_half = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
@@ -147,7 +153,7 @@ def _extended(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
         levels.append((filled, weight))
     result = levels[-1][0] / max(float(levels[-1][1].max()), 1e-6)
     for filled, weight in reversed(levels[:-1]):
-        up = cv2.resize(result.reshape(*result.shape[:2], 3), weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        up = cv2.resize(result, weight.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(filled.shape)
         result = filled + (1 - weight[..., None]) * up
     return (np.clip(result, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -214,7 +220,8 @@ def _descend(
     image: np.ndarray, alpha: np.ndarray, prior: np.ndarray, free: np.ndarray, radius: int, steps: int
 ) -> np.ndarray:
     """`steps` conjugate-gradient steps from `alpha` [H, W] over the `free` pixels."""
-    laplacian, mask, alpha = _MattingLaplacian(image, radius), free.astype(np.float32), alpha.astype(np.float32)
+    laplacian = _MattingLaplacian(image, radius)
+    mask, alpha = free.astype(np.float32), alpha.astype(np.float32)
     residual = mask * (_PRIOR_WEIGHT * (prior - alpha) - laplacian(alpha))
     direction, power = residual.copy(), float((residual * residual).sum())
     for _ in range(steps):
@@ -237,8 +244,10 @@ class _MattingLaplacian:
         self.image, self.size = image, (2 * radius + 1, 2 * radius + 1)
         self.mean = self._box(image)
         r, g, b = cv2.split(image)
-        moments = cv2.split(self._box(cv2.merge([r * r, r * g, r * b])))
-        moments += cv2.split(self._box(cv2.merge([g * g, g * b, b * b])))
+        moments = [
+            *cv2.split(self._box(cv2.merge([r * r, r * g, r * b]))),
+            *cv2.split(self._box(cv2.merge([g * g, g * b, b * b]))),
+        ]
         mr, mg, mb = cv2.split(self.mean)
         rr, rg, rb, gg, gb, bb = (
             m - x * y

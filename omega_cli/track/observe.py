@@ -9,7 +9,7 @@ import numpy as np
 
 from omega_cli.track.fit import View
 from omega_cli.track.landmarks import FACE_OVAL, LEFT_IRIS, RIGHT_IRIS, Face
-from omega_cli.track.priors import blink_of, expression_prior
+from omega_cli.track.priors import closed_eyes, expression_prior
 
 SIZE, FOCAL, DISTANCE = 512, 1280.0, 1.0
 """The source camera: SIZE px span 0.40 m at DISTANCE m in front of it; K[0,0] = FOCAL px."""
@@ -37,18 +37,22 @@ def source_camera() -> tuple[np.ndarray, np.ndarray]:
     return K, viewmat
 
 
-def face_view(face: Face, valid: np.ndarray, names: Sequence[str], E: int) -> View:
-    """The solver's view of 478 landmarks in crop px. valid [478]: False where the head has no such point."""
+def face_view(
+    face: Face, valid: np.ndarray, names: Sequence[str], E: int, open_eyes: np.ndarray | None = None
+) -> View:
+    """The solver's view of 478 landmarks in crop px. valid [478]: False where the head has no such point;
+    open_eyes [2]: the person's usual eye opening, where it is known."""
     size = face.size
     whiten = np.tile(np.eye(2) / (_POINT * size), (478, 1, 1))
     whiten[list(LIPS)] = np.eye(2) / (_LIPS * size)
     whiten[list(LEFT_LIDS + RIGHT_LIDS)] = np.eye(2) / (_EYES * size)
     contour = list(FACE_OVAL)
     whiten[contour] = _contour_whitening(face, size)
-    for iris, blink in zip((LEFT_IRIS, RIGHT_IRIS), blink_of(face.scores), strict=True):
-        whiten[iris : iris + 5] = np.eye(2) / (_IRIS * size) * math.sqrt(max(0.0, 1 - 1.5 * blink) / 5)
+    closed = closed_eyes(face, open_eyes)
+    for iris, shut in zip((LEFT_IRIS, RIGHT_IRIS), closed, strict=True):
+        whiten[iris : iris + 5] = np.eye(2) / (_IRIS * size) * math.sqrt(max(0.0, 1 - 2.5 * shut) / 5)
     whiten[~valid] = 0
-    mean, spread = expression_prior(face.scores, names, E)
+    mean, spread = expression_prior(face.scores, closed, names, E)
     K, viewmat = source_camera()
     return View(face.points.copy(), whiten, mean, spread, K, viewmat)
 
@@ -66,14 +70,16 @@ def _contour_whitening(face: Face, size: float) -> np.ndarray:  # [36, 2, 2]
     return np.stack([normal * strength[:, None], tangent * strength[:, None] / _SLIDE], axis=1)
 
 
-def ibug_view(points: np.ndarray, confidence: np.ndarray, valid: np.ndarray, face: Face,
-              names: Sequence[str], E: int) -> View:  # fmt: skip
+def ibug_view(
+    points: np.ndarray, confidence: np.ndarray, valid: np.ndarray, face: Face, names: Sequence[str], E: int,
+    open_eyes: np.ndarray | None = None,
+) -> View:  # fmt: skip
     """The same for the 68 iBUG points [68, 2] with confidence [68] in [0, 1]; scores still from `face`."""
     size = face.size
     strength = np.sqrt(np.clip(confidence, 0, 1)) / (_LIPS * size)
     strength[:17] *= _LIPS / _CONTOUR
     whiten = np.eye(2) * strength[:, None, None]
     whiten[~valid] = 0
-    mean, spread = expression_prior(face.scores, names, E)
+    mean, spread = expression_prior(face.scores, closed_eyes(face, open_eyes), names, E)
     K, viewmat = source_camera()
     return View(points.copy(), whiten, mean, spread, K, viewmat)

@@ -49,6 +49,6 @@ def _front_edges(pixels: Tensor, faces: Tensor) -> np.ndarray:
     """Edges [N, 2] of the triangles that face the camera."""
     a, b, c = pixels[faces].unbind(1)
     u, v = b - a, c - a
-    kept = faces[(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) < 0]  # counter-clockwise outside; image y points down
+    kept = faces[(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) < 0]  # counter-clockwise outside; y points down
     edges = torch.cat([kept[:, [0, 1]], kept[:, [1, 2]], kept[:, [2, 0]]]).sort(1).values
     return edges.unique(dim=0).numpy()

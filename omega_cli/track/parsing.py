@@ -44,6 +44,10 @@ class _Residual(nn.Module):
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
+def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(_Residual(inputs, outputs, stride), _Residual(outputs, outputs, 1))
+
+
 class _ResNet18(nn.Module):
     """Features at 1/8, 1/16 and 1/32."""
 
@@ -51,10 +55,10 @@ class _ResNet18(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        for i, (inputs, outputs) in enumerate(((64, 64), (64, 128), (128, 256), (256, 512)), start=1):
-            stride = 1 if i == 1 else 2
-            layer = nn.Sequential(_Residual(inputs, outputs, stride), _Residual(outputs, outputs, 1))
-            self.add_module(f"layer{i}", layer)
+        self.layer1 = _stage(64, 64, 1)
+        self.layer2 = _stage(64, 128, 2)
+        self.layer3 = _stage(128, 256, 2)
+        self.layer4 = _stage(256, 512, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
@@ -135,7 +139,10 @@ class FaceParser(nn.Module):
         kept = {key: value for key, value in state.items() if not key.startswith(unused)}
         parser.load_state_dict(kept, strict=True, assign=True)
         _fold_norms(parser.eval().requires_grad_(False))
-        return parser.to(memory_format=torch.channels_last)
+        for module in parser.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+        return parser
 
     @torch.inference_mode()
     def forward(self, rgb: Tensor) -> Tensor:  # [3, H, W] in [0, 1] -> [LABELS, H, W]

@@ -85,11 +85,7 @@ def choose_face(faces: list[Face], index: int, name: str) -> tuple[Face, list[st
             f"The face in {name} is only {face.size:.0f} px high; at least {MIN_FACE} are needed.",
             "Use a larger picture or crop of the same person.",
         )
-    if abs(face.yaw_deg) > MAX_YAW_DEG:
-        raise OmegaError(
-            f"The face in {name} is turned {abs(face.yaw_deg):.0f}° to the side; at most {MAX_YAW_DEG:.0f}° works.",
-            "Use a photo in which both eyes are seen.",
-        )
+    _require_frontal(face.yaw_deg, MAX_YAW_DEG, name)
     return face, notes
 
 
@@ -105,11 +101,13 @@ def track_photo(
     _require_face(label_map, face, name)
 
     box, centre = face.box, face.centre
+    alpha = None
     if photo.alpha is not None:
         alpha = mattes.given_matte(crops.crop_like(photo.alpha, crop), centre, crop.photo)
-    else:
+    if alpha is None or mattes.holds_background(alpha, probabilities):
         salient = mattes.saliency(crop.rgb, networks.saliency)
-        alpha = mattes.solve_matte(crop.rgb, probabilities, salient, box, crop.photo)
+        solved = mattes.solve_matte(crop.rgb, probabilities, salient, box, crop.photo)
+        alpha = solved if alpha is None else np.minimum(alpha, solved)
     colour = mattes.clean_foreground(crop.rgb, alpha)
     label_map = crops.tidy_labels(label_map, alpha)
 
@@ -121,13 +119,10 @@ def track_photo(
     else:
         fit = fitter.fit([face], [(label_map, alpha)])
     params = fitter.params(fit.betas, fit.states)
-    if abs(fit.yaw_deg) > MAX_YAW_DEG + 5:
-        raise OmegaError(
-            f"The face in {name} is turned {abs(fit.yaw_deg):.0f}° to the side; at most {MAX_YAW_DEG:.0f}° works.",
-            "Use a photo in which both eyes are seen.",
-        )
+    _require_frontal(fit.yaw_deg, MAX_YAW_DEG + 5, name)  # two measures of one angle: no hair's breadth
     rgba = np.concatenate([colour.astype(np.float32) / 255, alpha[..., None]], axis=2)
-    K, viewmat = source_camera()
+    K, viewmat = (torch.tensor(matrix, dtype=torch.float32) for matrix in source_camera())
+    camera = Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
     return TrackedImage(
         image=torch.from_numpy(rgba).permute(2, 0, 1).contiguous(),
         label_map=torch.from_numpy(label_map.astype(np.int64)),
@@ -136,16 +131,18 @@ def track_photo(
         scores68=scores68,
         blendshapes=face.scores,
         params=params,
-        camera=Camera(
-            torch.tensor(K, dtype=torch.float32), torch.tensor(viewmat, dtype=torch.float32), SIZE, SIZE,
-            "pinhole", "source",
-        ),  # fmt: skip
+        camera=camera,
         projected=fit.projected[0],
         crop={
-            "scale": crop.scale, "shift": list(crop.shift), "span": crop.span,
-            "photo_size": [photo.rgb.shape[1], photo.rgb.shape[0]], "full_size": list(photo.full_size),
-            "face": face_index, "faces": len(faces), "face_box": [round(v, 2) for v in found.box],
-        },  # fmt: skip
+            "scale": crop.scale,
+            "shift": list(crop.shift),
+            "span": crop.span,
+            "photo_size": [photo.rgb.shape[1], photo.rgb.shape[0]],
+            "full_size": list(photo.full_size),
+            "face": face_index,
+            "faces": len(faces),
+            "face_box": [round(v, 2) for v in found.box],
+        },
         notes=notes,
         metrics={
             "reprojection_px": round(fit.error_px, 3),
@@ -166,6 +163,14 @@ def _parsed_crop(photo: Photo, face: Face, parser: labels.FaceParser) -> tuple[c
         if not crops.hair_is_cut_off(probabilities.argmax(0), crop.photo):
             break
     return crop, probabilities
+
+
+def _require_frontal(yaw_deg: float, limit: float, name: str) -> None:
+    if abs(yaw_deg) > limit:
+        raise OmegaError(
+            f"The face in {name} is turned {abs(yaw_deg):.0f}° to the side.",
+            f"At most {MAX_YAW_DEG:.0f}° work: use a photo in which both eyes are seen.",
+        )
 
 
 def _require_face(label_map: np.ndarray, face: Face, name: str) -> None:

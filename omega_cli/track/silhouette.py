@@ -1,4 +1,4 @@
-"""What the outline of the head says about the skull: it stays inside the hair, ears are where ears are seen."""
+"""What the outline of the head tells of the skull: it stays inside the hair, ears are where ears are seen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outline:
         face_box: tuple[float, float, float, float],
         yaw_deg: float,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Where the vertices should be [N, 2] px and the whitening [N, 2, 2] of the difference; most count 0."""
+        """Where the vertices should be [N, 2] px, and the whitening [N, 2, 2] of that (mostly 0)."""
         size = max(face_box[2] - face_box[0], face_box[3] - face_box[1])
         goal, whiten = pixels.copy(), np.zeros((len(pixels), 2, 2))
         self._skull(pixels, label_map, alpha, size, goal, whiten)
@@ -48,7 +48,10 @@ class Outline:
                 self._ear(pixels, label_map, ear, side, middle, size, goal, whiten)
         return goal, whiten
 
-    def _skull(self, pixels, label_map, alpha, size, goal, whiten) -> None:  # noqa: ANN001
+    def _skull(
+        self, pixels: np.ndarray, label_map: np.ndarray, alpha: np.ndarray, size: float,
+        goal: np.ndarray, whiten: np.ndarray,
+    ) -> None:  # fmt: skip
         points = pixels[self._scalp]
         if not len(points):
             return
@@ -74,7 +77,10 @@ class Outline:
         goal[index] = points[pulled] - distance[pulled, None] * normal[pulled]
         whiten[index, 0] = normal[pulled] / (_SKULL_SPREAD * size)
 
-    def _ear(self, pixels, label_map, ear, side, middle, size, goal, whiten) -> None:  # noqa: ANN001
+    def _ear(
+        self, pixels: np.ndarray, label_map: np.ndarray, ear: slice, side: int, middle: float, size: float,
+        goal: np.ndarray, whiten: np.ndarray,
+    ) -> None:  # fmt: skip
         points = pixels[ear]
         if not len(points):
             return

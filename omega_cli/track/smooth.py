@@ -11,7 +11,7 @@ POSE_SECONDS, EXPRESSION_SECONDS, BLINK_SECONDS, GAZE_SECONDS = 0.05, 0.033, 0.0
 
 
 def fill_values(values: np.ndarray, times: np.ndarray, valid: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """values [T, C] seen at times [T] where valid, linearly interpolated to times `at` [T2]; ends are held."""
+    """values [T, C] seen at times [T] where valid, interpolated linearly to times `at` [T2]; ends hold."""
     seen, known = times[valid], values[valid]
     return np.stack([np.interp(at, seen, known[:, c]) for c in range(values.shape[1])], axis=1)
 
@@ -47,7 +47,8 @@ def smooth_rotations(rotvecs: np.ndarray, fps: float, seconds: float) -> np.ndar
         return rotvecs
     rotations = Rotation.from_rotvec(rotvecs)
     mean = rotations.mean()
-    return (mean * Rotation.from_rotvec(smooth_values((mean.inv() * rotations).as_rotvec(), fps, seconds))).as_rotvec()
+    calm = smooth_values((mean.inv() * rotations).as_rotvec(), fps, seconds)
+    return (mean * Rotation.from_rotvec(calm)).as_rotvec()
 
 
 def expression_widths(names: tuple[str, ...], E: int, strength: float) -> np.ndarray:

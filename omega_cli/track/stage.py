@@ -50,12 +50,10 @@ def run(
         weights={"open_head": model.sha256, **used_weights(PHOTO_NETWORKS)}, device=device, report=report,
         force=force,
     ) as out:  # fmt: skip
-        with report.progress("track"):
-            with Landmarker(weights.resolve("face_landmarker", report).read_bytes()) as landmarker:
-                tracked = portrait.track_photo(
-                    photo, model, _networks(landmarker, config, device, report),
-                    face_index=config.face, name=image.name,
-                )  # fmt: skip
+        task = weights.resolve("face_landmarker", report).read_bytes()
+        with report.progress("track"), Landmarker(task) as landmarker:
+            networks = _networks(landmarker, config, device, report)
+            tracked = portrait.track_photo(photo, model, networks, face_index=config.face, name=image.name)
         for note in tracked.notes:
             report.note(note)
         write_source(out.path, tracked, model, image.name)
@@ -124,9 +122,7 @@ def save_motion(path: Path, tracked: TrackedVideo, model: HeadModel) -> None:
     face (`neutral_<name>`), which reenact takes motion relative to."""
     codecs.save_params(path, tracked.params, fps=tracked.fps, head=model)
     neutral = {f"neutral_{name}": getattr(tracked.neutral, name) for name in NEUTRAL_FIELDS}
-    codecs.save_arrays(
-        path, **codecs.load_arrays(path), **neutral, times=tracked.times, valid=tracked.valid
-    )
+    codecs.save_arrays(path, **codecs.load_arrays(path), **neutral, times=tracked.times, valid=tracked.valid)
 
 
 def write_source(folder: Path, tracked: TrackedImage, model: HeadModel, name: str) -> None:
@@ -169,7 +165,8 @@ def read_input(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise OmegaError(f"{path} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
+        hint = "Check the file's permissions."
+        raise OmegaError(f"{path} cannot be read: {error.strerror}.", hint) from error
     if is_film(data[:64]):
         raise OmegaError(
             f"{path} is a film, and an avatar starts from a picture.",
@@ -192,9 +189,7 @@ def _networks(landmarker: Landmarker, config: TrackConfig, device: str, report: 
     aligner = load_aligner(device) if config.landmarks == "face-alignment" else None
     state = torch.load(weights.resolve("bisenet_parsing", report), map_location="cpu", weights_only=True)
     onnx = np.frombuffer(weights.resolve("u2netp", report).read_bytes(), np.uint8)
-    return portrait.Networks(
-        landmarker, FaceParser.from_state(state), cv2.dnn.readNetFromONNX(onnx), aligner
-    )
+    return portrait.Networks(landmarker, FaceParser.from_state(state), cv2.dnn.readNetFromONNX(onnx), aligner)
 
 
 def used_weights(names: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from omega_cli.track.crop import SPAN, face_height
 from omega_cli.track.identity import Fit, HeadFitter
 from omega_cli.track.landmarks import Face, Landmarker, find_faces
 from omega_cli.track.observe import SIZE
+from omega_cli.track.priors import closed_eyes, usual_opening
 
 MAX_MISSING = 0.5  # share of frames without a face beyond which there is no motion to speak of
 MIN_FACE = 64  # px, as for photos
@@ -63,7 +64,7 @@ class Film:
 
         stream.seek(0)
         count, last = 0, -1.0
-        with av.open(stream, metadata_errors="ignore") as container:
+        with av.open(stream, "r", metadata_errors="ignore") as container:
             video = container.streams.video[0]
             video.thread_type = "AUTO"
             rate = self.rate or 25.0
@@ -134,11 +135,15 @@ def track_film(
     fitter = HeadFitter(model)
     scale, shift = _camera_window([face for face in seen.faces if face is not None])
     faces = [None if face is None else face.moved(scale, shift) for face in seen.faces]
-    identity = fitter.fit(chosen := _identity_faces(faces), [None] * len(chosen))
-    states, error_px = _follow(fitter, identity, faces, report)
+    known = [face for face in faces if face is not None]
+    open_eyes = usual_opening(known)
+    chosen = _identity_faces(known)
+    identity = fitter.fit(chosen, [None] * len(chosen), open_eyes)
+    states, error = _follow(fitter, identity, faces, open_eyes, report)
     times = np.array(seen.times) - seen.times[0]
     fps = _even_rate(times, film.rate)
-    params, grid, grid_valid = _on_grid(fitter, identity.betas, states, times, valid, fps)
+    closed = np.stack([[1.0, 1.0] if f is None else closed_eyes(f, open_eyes) for f in faces])
+    params, grid, grid_valid = _on_grid(fitter, identity.betas, states, times, valid, closed, fps)
     params = _smoothed(params, fitter.names, fps, smooth_strength)
     lost = smooth.gaps(valid)
     if lost:
@@ -162,7 +167,7 @@ def track_film(
         warnings=warnings,
         metrics={
             "frames": len(times), "lost_frames": int((~valid).sum()), "fps": round(fps, 4),
-            "reprojection_percent": round(100 * error_px, 3),
+            "reprojection_percent": round(100 * error, 3),
             "betas_abs_max": round(float(np.abs(identity.betas).max(initial=0)), 2),
         },
     )  # fmt: skip
@@ -233,12 +238,12 @@ def _require_faces(valid: np.ndarray, name: str, seen: _Seen) -> None:
     if not valid.any():
         raise OmegaError(
             f"No face was found in any of the {len(valid)} frames of {name}.",
-            "Use a film of one face, at least 64 px high, seen from the front or turned less than 60°.",
+            "Use a film of one face, at least 64 px high, turned less than 60° to the side.",
         )
     if (~valid).mean() > MAX_MISSING:
         raise OmegaError(
-            f"{name} shows a face in only {int(valid.sum())} of {len(valid)} frames; at least half are needed.",
-            f"Cut the film to the part with the face (it is seen from {seen.times[int(valid.argmax())]:.1f} s).",
+            f"{name} shows a face in only {int(valid.sum())} of {len(valid)} frames; half are needed.",
+            f"Cut it to the part with the face (first seen at {seen.times[int(valid.argmax())]:.1f} s).",
         )
 
 
@@ -253,9 +258,8 @@ def _camera_window(faces: list[Face]) -> tuple[float, tuple[float, float]]:
     return scale, (SIZE / 2 - x * scale, SIZE / 2 - (y - 0.05 * height) * scale)
 
 
-def _identity_faces(faces: list[Face | None]) -> list[Face]:
+def _identity_faces(known: list[Face]) -> list[Face]:
     """A few pictures that show the identity best: spread over the turns seen, calm expressions first."""
-    known = [face for face in faces if face is not None]
     order = sorted(range(len(known)), key=lambda i: known[i].yaw_deg)
     chosen = []
     for part in np.array_split(np.array(order), min(IDENTITY_FRAMES, len(order))):
@@ -264,7 +268,7 @@ def _identity_faces(faces: list[Face | None]) -> list[Face]:
 
 
 def _follow(
-    fitter: HeadFitter, identity: Fit, faces: list[Face | None], report: Any
+    fitter: HeadFitter, identity: Fit, faces: list[Face | None], open_eyes: np.ndarray, report: Any
 ) -> tuple[list, float]:
     """A state per frame (None where no face was seen) and the mean error in face sizes."""
     person = fitter.person(identity.betas)
@@ -276,7 +280,7 @@ def _follow(
                 state = None
                 states.append(None)
                 continue
-            view = fitter.view(face)
+            view = fitter.view(face, open_eyes)
             if state is None:
                 state = fitter.begin(person, view, face)
             state = fitter.follow(person, view, state)
@@ -298,9 +302,13 @@ def _even_rate(times: np.ndarray, announced: float) -> float:
 
 
 def _on_grid(
-    fitter: HeadFitter, betas: np.ndarray, states: list, times: np.ndarray, valid: np.ndarray, fps: float
-) -> tuple[HeadParams, np.ndarray, np.ndarray]:
-    """Parameters at even times: gaps filled, uneven films resampled; times [T] and valid [T] of the grid."""
+    fitter: HeadFitter, betas: np.ndarray, states: list, times: np.ndarray, valid: np.ndarray,
+    closed: np.ndarray, fps: float,
+) -> tuple[HeadParams, np.ndarray, np.ndarray]:  # fmt: skip
+    """Parameters at even times: gaps filled, uneven films resampled; times [T] and valid [T] of the grid.
+
+    An eye that is shut (`closed` [T, 2] near 1) shows no iris: its gaze goes from before to after.
+    """
     seen = fitter.params(betas, [s for s in states if s is not None])
     grid = np.arange(int(round(times[-1] * fps)) + 1) / fps
     if len(grid) == len(times) and np.abs(grid - times).max() < 0.5 / fps:
@@ -309,7 +317,11 @@ def _on_grid(
     def at_all(name: str) -> np.ndarray:
         values = getattr(seen, name).double().numpy()
         fill = smooth.fill_values if name in ("expression", "transl") else smooth.fill_rotations
-        return fill(values, times[valid], np.ones(int(valid.sum()), bool), grid)
+        usable = np.ones(len(values), bool)
+        if name in ("leye_pose", "reye_pose"):
+            shut = closed[valid, 0 if name == "leye_pose" else 1] > 0.3
+            usable = ~shut if not shut.all() else usable
+        return fill(values, times[valid], usable, grid)
 
     names = ("expression", "transl", "global_orient", "jaw_pose", "leye_pose", "reye_pose", "neck_pose")
     changed = {name: torch.from_numpy(at_all(name).astype(np.float32)) for name in names}
@@ -318,7 +330,7 @@ def _on_grid(
 
 
 def _smoothed(params: HeadParams, names: tuple[str, ...], fps: float, strength: float) -> HeadParams:
-    def calm(values: torch.Tensor, function, *width) -> torch.Tensor:  # noqa: ANN001
+    def calm(values: torch.Tensor, function: Callable[..., np.ndarray], *width: Any) -> torch.Tensor:
         return torch.from_numpy(function(values.double().numpy(), fps, *width).astype(np.float32))
 
     E = params.expression.shape[1]
@@ -344,5 +356,5 @@ def neutral_of(params: HeadParams, valid: np.ndarray) -> HeadParams:
         name: getattr(seen, name).median(0, keepdim=True).values
         for name in ("global_orient", "neck_pose", "leye_pose", "reye_pose", "transl")
     }
-    low = {name: getattr(seen, name).quantile(0.2, dim=0, keepdim=True) for name in ("expression", "jaw_pose")}
+    low = {name: getattr(seen, name).quantile(0.2, 0, keepdim=True) for name in ("expression", "jaw_pose")}
     return seen.frame(0).replace(**middle, **low)
