@@ -104,7 +104,9 @@ def _observe_view(
     face_index = fragments.face_index[both]
     surface = Surface(faces[face_index], fragments.barycentric[both], face_index)
     weight = surface(semantics.normal[:, None])[:, 0]
-    keep = weight > 1e-3
+    # the inside of the neck may show below its rim; maps never mean that side
+    facing = (surface(normals) * view.camera.view_directions(surface(posed))).sum(1)
+    keep = (weight > 1e-3) & (facing > 0)
     surface = Surface(surface.corners[keep], surface.barycentric[keep], face_index[keep])
     target = view.normal.permute(1, 2, 0)[both][keep]
     outline, length = contour(posed, normals, faces, view.camera)

@@ -12,6 +12,7 @@ from omega_cli.avatar import codecs, layout, record
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.deform_flame.config import DeformFlameConfig
+from omega_cli.deform_flame.objective import UNIT
 from omega_cli.deform_flame.overlay import blend
 from omega_cli.deform_flame.problem import deform, views_frame
 from omega_cli.deform_flame.semantics import NEEDED_REGIONS
@@ -155,6 +156,7 @@ def metrics(model: HeadModel, fit: Fit) -> dict[str, float]:
         found[f"{name}_rms_mm"] = round(float(moved.square().mean().sqrt()), 4)
         found[f"{name}_max_mm"] = round(float(moved.max()), 3)
     if fit.history:
+        found["outline_rms_mm"] = round(1e3 * UNIT * fit.history[-1]["sil"] ** 0.5, 3)
         found |= {f"loss_{name}": fit.history[-1][name] for name in ("total", "nml", "sil", "lap")}
     return found
 
