@@ -52,4 +52,6 @@ def uniform_laplacian(faces: Tensor, vertex_count: int) -> Tensor:
     rows, columns = torch.cat([used, i]), torch.cat([used, j])
     values = torch.cat([torch.ones(len(used), device=faces.device), -1.0 / degree[i]])
     size = (vertex_count, vertex_count)
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, size).coalesce()
+    return torch.sparse_coo_tensor(
+        torch.stack([rows, columns]), values, size, check_invariants=False
+    ).coalesce()

@@ -15,7 +15,9 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:  # [..., 3] rad -> [...,
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
     a = torch.where(small, 1 - squared / 6, angle.sin() / angle)[..., None, None]
     # 2 sin^2(t/2) rather than 1 - cos(t): the difference cancels in float32
-    b = torch.where(small, 0.5 - squared / 24, 2 * (angle / 2).sin().square() / angle.square())[..., None, None]
+    b = torch.where(small, 0.5 - squared / 24, 2 * (angle / 2).sin().square() / angle.square())[
+        ..., None, None
+    ]
     K = cross_matrix(axis_angle)
     return torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device) + a * K + b * (K @ K)
 

@@ -1,4 +1,4 @@
-"""Head files: the committed open head, and official FLAME models converted once to npz."""
+"""Head files: the committed open head, and official FLAME models converted once to npz (`flame.py`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ import torch
 from torch import Tensor
 
 from omega_cli.errors import OmegaError
+from omega_cli.head.flame import convert_flame_pickle
 from omega_cli.head.landmarks import LandmarkEmbedding
 from omega_cli.head.model import HeadModel
 
+__all__ = ["convert_flame_pickle", "load_head", "open_head_path"]
+
 OPEN_HEAD = "open_head.npz"
-_NEEDED = ("v_template", "shapedirs", "exprdirs", "J_regressor", "weights", "parents", "faces", "uvs", "uv_faces")
+_NEEDED = (
+    "v_template", "shapedirs", "exprdirs", "J_regressor", "weights", "parents", "faces", "uvs", "uv_faces",
+)  # fmt: skip
 
 
 def open_head_path() -> Path:

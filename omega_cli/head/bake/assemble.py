@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from omega_cli.head.arkit import ARKIT_NAMES
+from omega_cli.head.arkit import ARKIT_NAMES, mirror_permutation
 from omega_cli.head.bake import rig
 from omega_cli.head.bake.cut import cut_skin
 from omega_cli.head.bake.halfmesh import LinearMesh
@@ -21,7 +21,7 @@ COMPONENTS = 120
 # opening mouth shows none, its tongue fills the mouth, and its short lashes dip into the lids.
 NUDGE = {
     "upper_lash": (0.0, 0.0, 0.0006), "lower_lash": (0.0, -0.0002, 0.0007),
-    "upper_teeth": (0.0, -0.0030, 0.0018), "lower_teeth": (0.0, -0.0008, 0.0010), "tongue": (0.0, -0.0045, -0.0045),
+    "upper_teeth": (0.0, -0.0030, 0.0018), "lower_teeth": (0.0, -0.0008, 0.0010), "tongue": (0.0, -0.0040, -0.0020),
 }  # fmt: skip
 
 
@@ -78,7 +78,9 @@ def assemble(source: Source) -> Head:
     whole = LinearMesh(sp.vstack(operators).tocsr(), np.concatenate(faces))
     mirror_index = np.concatenate(mirror)
     V, n = count, skin.mesh.operator.shape[0]
-    masks = {name: np.concatenate([m, np.full(V - n, m.min().clip(None, 0))]) for name, m in skin.masks.items()}
+    masks = {
+        name: np.concatenate([m, np.full(V - n, m.min().clip(None, 0))]) for name, m in skin.masks.items()
+    }
     rim = np.isin(np.arange(V), skin.rim)
     placed = METRES * (whole.operator @ rest)
     origin = _ear_canals(placed, whole.faces, masks["ears"])
@@ -89,6 +91,9 @@ def assemble(source: Source) -> Head:
     people = sample_people(source, seen)
     mean, shapedirs, kept = identity_basis(source, people, whole.operator, mirror_index, origin, COMPONENTS)
     exprdirs = np.stack([METRES * (whole.operator @ source.expression(name)) for name in ARKIT_NAMES], axis=2)
+    # hand-drawn: a shape and its twin differ by up to 2 mm; the mean of the two is exactly symmetric
+    twins = exprdirs[mirror_index][:, :, mirror_permutation()] * np.array([-1.0, 1.0, 1.0])[:, None]
+    exprdirs = (exprdirs + twins) / 2
     names = tuple(name for name, _, _ in parts)
     head = Head(
         whole.operator, whole.faces, mirror_index, np.concatenate(part), names, masks, rim, origin,
@@ -96,7 +101,9 @@ def assemble(source: Source) -> Head:
     )  # fmt: skip
     for name, shift in NUDGE.items():
         head.mean[head.of(name)] += shift
-    exprdirs[head.of("eye")] = 0  # the ball turns about its joint (leye_pose, reye_pose), the lids follow the shape
+    exprdirs[head.of("eye")] = (
+        0  # the ball turns about its joint (leye_pose, reye_pose), the lids follow the shape
+    )
     return head
 
 

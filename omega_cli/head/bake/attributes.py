@@ -12,7 +12,12 @@ BOUNDARY_M = 0.015  # the strip along the bust's edge
 
 SKIN, LIP, CAVITY = (0.780, 0.600, 0.510), (0.700, 0.430, 0.390), (0.300, 0.090, 0.080)
 TEETH, TONGUE, LASH = (0.880, 0.850, 0.780), (0.640, 0.300, 0.290), (0.130, 0.100, 0.090)
-SCLERA, IRIS, LIMBUS, PUPIL = (0.900, 0.880, 0.860), (0.360, 0.250, 0.170), (0.200, 0.150, 0.120), (0.03, 0.03, 0.03)
+SCLERA, IRIS, LIMBUS, PUPIL = (
+    (0.900, 0.880, 0.860),
+    (0.360, 0.250, 0.170),
+    (0.200, 0.150, 0.120),
+    (0.03, 0.03, 0.03),
+)
 # Vertices of the source are few along the lid margin; the wet rim is a little redder than the skin.
 LID = (0.700, 0.480, 0.430)
 
@@ -43,7 +48,9 @@ def regions(head: Head) -> dict[str, np.ndarray]:
     brow = centre[1] + 0.019
     nose_tip = v[face & (np.abs(x) < 1e-6)][:, 2].argmax()
     tip = v[face & (np.abs(x) < 1e-6)][nose_tip]
-    slope = np.interp(y, [tip[1] - 0.014, tip[1] - 0.004, tip[1] + 0.01, centre[1]], [0.012, 0.019, 0.0175, 0.009])
+    slope = np.interp(
+        y, [tip[1] - 0.014, tip[1] - 0.004, tip[1] + 0.01, centre[1]], [0.012, 0.019, 0.0175, 0.009]
+    )
     nose = face & (np.abs(x) < slope) & (y > tip[1] - 0.0135) & (y < centre[1] + 0.004) & (z > tip[2] - 0.045)
     return {
         "skin": skin, "face": face, "scalp": scalp, "neck": neck, "boundary": boundary, "ears": ears,

@@ -165,6 +165,9 @@ def cut_skin(source: Source) -> SkinCut:
     rim_mask = np.zeros(len(middle), bool)
     rim_mask[rim] = True
     mesh = _smooth_new(mesh, rest, old)
-    masks = {name: mesh.operator @ source.mask(name) for name in ("lips", "inside-mouth", "ears", "eyelids", "face")}
+    masks = {
+        name: mesh.operator @ source.mask(name)
+        for name in ("lips", "inside-mouth", "ears", "eyelids", "face")
+    }
     masks["hair"] = scalp_field(mesh.operator @ metres)
     return SkinCut(mesh, mirror, masks, np.flatnonzero(np.concatenate([rim_mask, rim_mask[~middle]])))

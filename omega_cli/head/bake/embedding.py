@@ -150,7 +150,9 @@ def _symmetric(uv: Tensor) -> Tensor:
     return torch.where(mutual[:, None], (uv + reflected[partner]) / 2, uv)
 
 
-def derive_mediapipe(model: HeadModel, wheel: Path, seed: int = 11) -> tuple[LandmarkEmbedding, dict[str, object]]:
+def derive_mediapipe(
+    model: HeadModel, wheel: Path, seed: int = 11
+) -> tuple[LandmarkEmbedding, dict[str, object]]:
     """The 478 points and what was measured on portraits that took no part."""
     samples = detect(model, wheel, DERIVED + HELD_OUT, seed)
     derived, held_out = samples[:DERIVED], samples[DERIVED:]
@@ -195,7 +197,9 @@ def derive_ibug(model: HeadModel, dense: LandmarkEmbedding) -> LandmarkEmbedding
         dense.face_index, dense.barycentric, dense.valid,
     ))  # fmt: skip
     inner = torch.tensor(IBUG_INNER)
-    face[17:], barycentric[17:], valid[17:] = (t[inner] for t in (dense.face_index, dense.barycentric, dense.valid))
+    face[17:], barycentric[17:], valid[17:] = (
+        t[inner] for t in (dense.face_index, dense.barycentric, dense.valid)
+    )
     locate = Locator(model, model.regions["skin"][model.faces].all(1))
     uv = (model.uvs[model.uv_faces[dense.face_index]] * dense.barycentric[..., None]).sum(1)
     for path, target in zip(jaw_line(), (range(8, -1, -1), range(8, 17)), strict=True):

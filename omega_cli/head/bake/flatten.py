@@ -168,7 +168,9 @@ def flatten_part(vertices: np.ndarray, faces: np.ndarray, aspect: float, rounds:
         uv = tutte(faces, fixed, place)
         if (np.linalg.det(_edges2(uv, faces)) <= 0).any():
             continue
-        uv = descend(uv, np.repeat(~fixed[:, None], 2, 1), vertices, faces, density, np.ones(len(faces)), rounds)
+        uv = descend(
+            uv, np.repeat(~fixed[:, None], 2, 1), vertices, faces, density, np.ones(len(faces)), rounds
+        )
         shapes = _local_shapes(vertices, faces, density)
         energy = _energy(_edges2(uv, faces) @ np.linalg.inv(shapes), np.linalg.det(shapes))
         if best is None or energy < best[0]:

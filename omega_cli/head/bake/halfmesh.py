@@ -34,7 +34,9 @@ class LinearMesh:
 def triangulate(quads: np.ndarray, positions: np.ndarray) -> np.ndarray:  # [Q, 4] -> [2Q, 3]
     """Split every quad along its shorter diagonal (ties: corner 0 to 2)."""
     p = positions[quads]
-    first = np.linalg.norm(p[:, 0] - p[:, 2], axis=1) <= np.linalg.norm(p[:, 1] - p[:, 3], axis=1) * (1 + 1e-9)
+    first = np.linalg.norm(p[:, 0] - p[:, 2], axis=1) <= np.linalg.norm(p[:, 1] - p[:, 3], axis=1) * (
+        1 + 1e-9
+    )
     a = np.where(first[:, None], quads[:, [0, 1, 2]], quads[:, [1, 2, 3]])
     b = np.where(first[:, None], quads[:, [0, 2, 3]], quads[:, [1, 3, 0]])
     return np.concatenate([a, b])
@@ -46,7 +48,9 @@ def slice_mesh(mesh: LinearMesh, value: np.ndarray, snap: float = 0.3) -> tuple[
     A kept vertex closer than `snap` of an edge to the rim is moved onto it rather than leaving slivers.
     """
     faces, inside = mesh.faces, value >= 0
-    e = np.unique(np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0)
+    e = np.unique(
+        np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1), axis=0
+    )
     e = e[inside[e[:, 0]] != inside[e[:, 1]]]
     e = np.where(inside[e[:, :1]], e, e[:, ::-1])  # kept end first
     t = value[e[:, 0]] / (value[e[:, 0]] - value[e[:, 1]])
@@ -165,7 +169,9 @@ def flip_to_delaunay(faces: np.ndarray, positions: np.ndarray, allowed: np.ndarr
     return faces
 
 
-def mirror_half(half: LinearMesh, source_mirror: np.ndarray, middle: np.ndarray) -> tuple[LinearMesh, np.ndarray]:
+def mirror_half(
+    half: LinearMesh, source_mirror: np.ndarray, middle: np.ndarray
+) -> tuple[LinearMesh, np.ndarray]:
     """Add the right half. middle [V] bool: vertices on the symmetry plane, shared by both halves.
 
     Returns the whole mesh and mirror_index [V'].

@@ -34,7 +34,9 @@ def eye_faces() -> np.ndarray:
 
 def eye_angles() -> np.ndarray:  # [Ve, 2]: angle from the gaze axis, angle about it, rad
     theta = np.radians([0.0, *np.repeat(EYE_RINGS_DEG, EYE_SEGMENTS), 180.0])
-    phi = np.concatenate([[0.0], np.tile(np.arange(EYE_SEGMENTS) * 2 * np.pi / EYE_SEGMENTS, len(EYE_RINGS_DEG)), [0.0]])
+    phi = np.concatenate(
+        [[0.0], np.tile(np.arange(EYE_SEGMENTS) * 2 * np.pi / EYE_SEGMENTS, len(EYE_RINGS_DEG)), [0.0]]
+    )
     return np.stack([theta, phi], axis=1)
 
 
@@ -72,7 +74,9 @@ def _short_lash(lash: LinearMesh, rest: np.ndarray, skin: np.ndarray) -> LinearM
     root = np.flatnonzero(distance < np.quantile(distance, 0.3))
     nearest = root[cKDTree(p[root]).query(p)[1]]
     n = len(p)
-    pull = LASH_LENGTH * sp.eye(n) + (1 - LASH_LENGTH) * sp.csr_matrix((np.ones(n), (np.arange(n), nearest)), (n, n))
+    pull = LASH_LENGTH * sp.eye(n) + (1 - LASH_LENGTH) * sp.csr_matrix(
+        (np.ones(n), (np.arange(n), nearest)), (n, n)
+    )
     return LinearMesh((pull @ lash.operator).tocsr(), lash.faces)
 
 

@@ -10,7 +10,10 @@ import numpy as np
 from omega_cli.head.bake.source import GENDERS, METRES, RACES, Source
 
 PEOPLE = 20000
-LEVELS = {"muscle": ("minmuscle", "averagemuscle", "maxmuscle"), "weight": ("minweight", "averageweight", "maxweight")}
+LEVELS = {
+    "muscle": ("minmuscle", "averagemuscle", "maxmuscle"),
+    "weight": ("minweight", "averageweight", "maxweight"),
+}
 
 # Standard deviation of each local slider, in millimetres at the vertex that it moves most. Ours: sized so that
 # the sliders of one room together give about the spread of adult anthropometry (head height 7 mm, nose length
@@ -30,6 +33,9 @@ SLIDER_MM = {
     "nose-scale-horiz-decr-incr": 1.3,
 }  # fmt: skip
 MOST = 0.5  # of a slider's full range: no sigma beyond it, however little the slider moves
+SIZE_KEPT = (
+    0.55  # of the source's spread in overall size: its adults' heads differ by 8 % in height, people's by 5 %
+)
 ASYMMETRY_MM = 0.5  # the source's own one-sided targets
 SIDE_SIGMA = 0.15  # left and right copies of one slider differ by this share of its sigma
 
@@ -44,9 +50,14 @@ def _ramp(value: np.ndarray) -> np.ndarray:  # [P] in [0, 1] -> [P, 3] weights o
 def _macro(rng: np.random.Generator, people: int, source: Source) -> Coefficients:
     """Gender, age (18 to old), muscle, weight, height, proportions, race mixture."""
     male = rng.random(people) < 0.5
-    gender = np.where(male, 1.0, 0.0) + (0.5 - male) * 2 * np.minimum(np.abs(rng.normal(0, 0.18, people)), 0.5)
+    gender = np.where(male, 1.0, 0.0) + (0.5 - male) * 2 * np.minimum(
+        np.abs(rng.normal(0, 0.18, people)), 0.5
+    )
     old = rng.beta(1.1, 2.2, people) * 0.9
-    weight = {name: _ramp(np.clip(rng.normal(0.5, s, people), 0, 1)) for name, s in (("muscle", 0.17), ("weight", 0.2))}
+    weight = {
+        name: _ramp(np.clip(rng.normal(0.5, s, people), 0, 1))
+        for name, s in (("muscle", 0.17), ("weight", 0.2))
+    }
     race = rng.dirichlet([0.55, 0.55, 0.55], people)
     tall, ideal = np.clip(rng.normal(0.5, 0.12, people), 0, 1), np.clip(rng.normal(0.5, 0.2, people), 0, 1)
     by_gender = {"female": 1 - gender, "male": gender}
@@ -90,7 +101,10 @@ def _local(rng: np.random.Generator, people: int, source: Source, seen: np.ndarr
             sigma = share(room, slider["targets"], SLIDER_MM.get(slider["name"], room_mm))
             value = np.clip(rng.normal(0, sigma, people), -1, 1) if sigma else np.zeros(people)
             # a slider with one end names its target only
-            ends = slider.get("opposites") or {"positive-unsided": slider["targets"][0], "negative-unsided": ""}
+            ends = slider.get("opposites") or {
+                "positive-unsided": slider["targets"][0],
+                "negative-unsided": "",
+            }
             if slider["has_left_and_right"]:
                 for side in ("left", "right"):
                     own = value + rng.normal(0, 1, people) * SIDE_SIGMA * sigma
@@ -141,6 +155,8 @@ def identity_basis(
     mean = heads(source.vertices) + np.einsum("k,kvc->vc", weights.mean(0), targets)
     flip = np.array([-1.0, 1.0, 1.0])
     mean = (mean + mean[mirror] * flip) / 2
+    size = np.einsum("kvc,vc->k", targets, mean) / (mean**2).sum()
+    targets = targets - (1 - SIZE_KEPT) * size[:, None, None] * mean
     K = len(targets)
     T = np.concatenate([targets, targets[:, mirror] * flip]).reshape(2 * K, -1)  # both hands
     covariance = np.cov(weights, rowvar=False)

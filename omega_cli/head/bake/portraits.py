@@ -13,7 +13,9 @@ from omega_cli.geometry.raster import interpolate, rasterize
 from omega_cli.head.model import HeadModel
 
 SIZE = 512
-SKIN_TONES = torch.tensor([[1.12, 1.10, 1.08], [1.0, 1.0, 1.0], [0.86, 0.80, 0.76], [0.62, 0.54, 0.50], [0.48, 0.40, 0.37]])
+SKIN_TONES = torch.tensor(
+    [[1.12, 1.10, 1.08], [1.0, 1.0, 1.0], [0.86, 0.80, 0.76], [0.62, 0.54, 0.50], [0.48, 0.40, 0.37]]
+)
 # Expressions that part what touches at rest: how often, and the range drawn.
 PLAY = {
     "jawOpen": (0.8, 0.12, 0.45), "mouthSmileLeft": (0.4, 0.0, 0.4), "mouthSmileRight": (0.4, 0.0, 0.4),

@@ -10,7 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from omega_cli.head.bake.assemble import Head
-from omega_cli.head.bake.flatten import boundary_loops, descend, fill_loop, flatten_part, spread_on_side, tutte
+from omega_cli.head.bake.flatten import (
+    boundary_loops,
+    descend,
+    fill_loop,
+    flatten_part,
+    spread_on_side,
+    tutte,
+)
 from omega_cli.head.bake.parts import EYE_RINGS_DEG, EYE_SEGMENTS, eye_faces
 from omega_cli.head.bake.rig import smooth
 
@@ -43,7 +50,7 @@ def unwrap(head: Head, named: dict[str, np.ndarray]) -> tuple[np.ndarray, np.nda
         uv_faces[twin_idx] = _reorder(head, face_idx, twin_idx, corners) + count
         uvs.append(uv * [-1, 1] + [1, 0])
         count += len(uv)
-    return _welded(head, np.concatenate(uvs), uv_faces)
+    return _welded(head, np.concatenate(uvs).clip(0, 1), uv_faces)
 
 
 def _mirrored_faces(head: Head, face_idx: np.ndarray) -> np.ndarray:
@@ -60,7 +67,9 @@ def _reorder(head: Head, face_idx: np.ndarray, twin_idx: np.ndarray, corners: np
 
 def _welded(head: Head, uvs: np.ndarray, uv_faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge uv corners that belong to one mesh vertex and one place (the two halves at the front line)."""
-    key = np.concatenate([head.faces.reshape(-1, 1), np.round(uvs[uv_faces.ravel()] * 1e7).astype(np.int64)], axis=1)
+    key = np.concatenate(
+        [head.faces.reshape(-1, 1), np.round(uvs[uv_faces.ravel()] * 1e7).astype(np.int64)], axis=1
+    )
     unique, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
     return uvs[uv_faces.ravel()[first]], inverse.reshape(-1, 3)
 
@@ -140,7 +149,9 @@ def _skin_chart(head: Head, named: dict[str, np.ndarray]) -> tuple[np.ndarray, n
     return face_idx, faces, np.stack([uv[:, 0], SKIN_BOTTOM - uv[:, 1]], axis=1)
 
 
-def _face_regions(named: dict[str, np.ndarray], used: np.ndarray, closed: np.ndarray, real: int) -> np.ndarray:
+def _face_regions(
+    named: dict[str, np.ndarray], used: np.ndarray, closed: np.ndarray, real: int
+) -> np.ndarray:
     """[F'] index into SHARES of every triangle of the half; -1 for the fans that close the eye holes."""
     region = np.full(len(closed), -1)
     for k, name in enumerate(SHARES):
@@ -188,7 +199,11 @@ def _strip_charts(head: Head) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]
     pick = [order[tuple(sorted(f))] for f in head.faces[eye_idx].tolist()]
     charts.append((eye_idx, corners[pick], square * height + [x, top]))
     x += height + GAP
-    stacks = [(("tongue",), 0.110), (("upper_teeth", "lower_teeth"), 0.190), (("upper_lash", "lower_lash"), 0.0)]
+    stacks = [
+        (("tongue",), 0.110),
+        (("upper_teeth", "lower_teeth"), 0.190),
+        (("upper_lash", "lower_lash"), 0.0),
+    ]
     for names, width in stacks:
         width = width or 1.0 - x
         each = (height - GAP * (len(names) - 1)) / len(names)
