@@ -139,12 +139,11 @@ def photo_of(rgba: Tensor, labels: Tensor, camera: Camera, vertices: Tensor, fac
 def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera) -> View:
     """Colour, normal and soft mask of one view; where the photo saw the surface, its own pixels."""
     model = surface.model
-    regions = model.regions
     fragments = rasterize(surface.vertices, model.faces, camera)
     hit = fragments.face_index >= 0
-    inner = regions["teeth"] | regions["tongue"] | regions["mouth_inside"]
-    low = regions["neck"] | regions["boundary"]
-    packed = torch.cat([surface.normals, surface.vertices, inner[:, None], low[:, None]], 1)
+    # At this pixel the photo shows what it shows: eyes and lashes are judged where they become texture.
+    flags = texture_maths.part_flags(model) * torch.tensor([1.0, 1.0, 0.0, 0.0])
+    packed = torch.cat([surface.normals, surface.vertices, flags], 1)
     at = interpolate(fragments, model.faces, packed)[hit]
     normal = F.normalize(at[:, :3], dim=-1)
     uv = interpolate(fragments, model.uv_faces, model.uvs)[hit]
@@ -152,8 +151,7 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     base = F.grid_sample(texture[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
 
     seen = sample(photo, at[:, 3:6], normal)
-    trust = seen.weight * (seen.label != 0) * (at[:, 6] < 0.5)
-    trust = trust * torch.where(seen.label == CLOTH, at[:, 7], torch.ones(()))
+    trust = seen.weight * texture_maths.permitted(seen.label, at[:, 6:])
     rgb = torch.zeros(3, camera.height, camera.width)
     rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * base
 

@@ -18,7 +18,7 @@ from .fill import harmonic_fill, push_pull
 from .photo import Photo, Samples, sample
 
 # Labels of source/parsing.png (avatar/layout.py).
-SKIN, EYES, NOSE, EARS, NECK, CLOTH, HAIR, HAT = 1, 3, 7, 5, 11, 13, 14, 15
+SKIN, EYES, EARS, NOSE, MOUTH_INSIDE, NECK, CLOTH, HAIR, HAT = 1, 3, 5, 7, 8, 11, 13, 14, 15
 PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
 HAIR_LIKE = (HAIR, HAT)
 
@@ -72,6 +72,26 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
         label = torch.where(own.weight >= share, own.label, other.label)
         weight = weight + share
     return Evidence(rgb, weight.clamp(0, 1), is_in(label, HAIR_LIKE).float(), label)
+
+
+def part_flags(model: HeadModel) -> Tensor:  # [V, 4]
+    """Per vertex: inside of the mouth, neck, eyeball, lash."""
+    r = model.regions
+    inside = r["teeth"] | r["tongue"] | r["mouth_inside"]
+    return torch.stack([inside, r["neck"] | r["boundary"], r["eyes"], r["lashes"]], 1).float()
+
+
+def permitted(label: Tensor, flags: Tensor) -> Tensor:  # [N], [N, 4] (part_flags) -> [N] in [0, 1]
+    """May a pixel of this label paint this part of the head?
+
+    Hair may paint anything (a fringe does); background nothing; a collar the neck alone. An eyeball lies
+    a hair's breadth behind its lids, so only what the parsing calls an eye is one. What the photo shows
+    through an open mouth is teeth, what it shows of closed lips is not. Lashes are too thin to be seen.
+    """
+    inside, low, eyeball, lash = flags.T
+    share = torch.where(label == CLOTH, low, (label != 0).float())
+    share = share * ((inside < 0.5) | (label == MOUTH_INSIDE))
+    return share * ((eyeball < 0.5) | (label == EYES)) * (lash < 0.5)
 
 
 def hair_field(
@@ -196,20 +216,11 @@ def build_texture(
     share = ((on_texels(worn[:, None]) - 0.3) / 0.3).clamp(0, 1)
     guess = share * hair_texel + (1 - share) * on_texels(skin)
 
-    # The photo may paint skin with hair (a fringe) but never the scalp's back with sky or collar, and a
-    # collar belongs to the neck's edge alone.
-    low = on_texels((model.regions["neck"] | model.regions["boundary"]).float()[:, None])[:, 0]
-    trust = seen.weight * torch.where(is_in(seen.label, (0, CLOTH)), low * (seen.label == CLOTH), 1.0)
-    inner = on_texels(
-        (model.regions["teeth"] | model.regions["tongue"] | model.regions["mouth_inside"]).float()[:, None]
-    )
-    # An eyeball lies a hair's breadth behind its lids: only what the parsing calls an eye is one.
-    eyeball = on_texels(model.regions["eyes"].float()[:, None])[:, 0] > 0.5
-    trust = trust * ~(eyeball & (seen.label != EYES))
-    lash = on_texels(model.regions["lashes"].float()[:, None])[:, 0] > 0.5
-    trust = trust * ~lash
+    flags = on_texels(part_flags(model))
+    trust = seen.weight * permitted(seen.label, flags)
+    inside = flags[:, 0] > 0.5
+    guess = torch.where(inside[:, None], on_texels(albedo), guess)
     texel = trust[:, None] * seen.rgb + (1 - trust[:, None]) * guess
-    texel = torch.where(inner > 0.5, on_texels(albedo), texel)
 
     texture = torch.zeros(3, size, size)
     texture[:, covered] = texel.T.clamp(0, 1)
