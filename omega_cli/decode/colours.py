@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from omega_cli.decode.eyes import complete_eyeball
+from omega_cli.decode.lids import LUMINANCE, lid_donors, unfolding
 from omega_cli.decode.mouth import inner_colour
 from omega_cli.decode.texture import complete_skin, fill_unseen, mirrored_uvs, seen_share
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
-LUMINANCE = (0.299, 0.587, 0.114)
-LID_RING = 2.0  # ours: the skin around an eye, in radii of the ball from its centre
+LID_SWAP = 0.75  # ours: how much of a lash line drawn out by a blink gives way to skin
 USUAL_SKIN = 0.55  # ours: luminance of well-lit skin, the light for which the fixed colours were chosen
 
 
@@ -53,28 +53,6 @@ def light_of(rgb: Tensor, share: Tensor) -> float:  # [N, 3], [N] -> about 0.6 t
     return float((luminance.median() / USUAL_SKIN).clamp(0.01).sqrt().clamp(0.6, 1.1))
 
 
-def lid_donors(
-    luminance: Tensor,  # [N]
-    share: Tensor,  # [N] in [0, 1]
-    points: Tensor,  # [N, 3] m, skin texels
-    eye_centres: Tensor,  # [2, 3] m
-    radius: float,  # m, of the eyeballs
-) -> Tensor:  # [N] in [0, 1]
-    """What a seen skin texel may lend to the hidden skin of the lids: around each eye, brow, crease and
-    lashes are darker than skin and lend nothing."""
-    donor = torch.ones_like(luminance)
-    for centre in eye_centres:
-        distance = (points - centre).norm(dim=1) / radius
-        ring = (distance < LID_RING) & (share > 0.5)
-        if int(ring.sum()) < 20:
-            continue
-        usual = luminance[ring].quantile(0.6)
-        bright = ((luminance / usual.clamp_min(1e-3) - 0.80) / 0.12).clamp(0, 1)
-        far = ((distance - LID_RING) / 0.5).clamp(0, 1)
-        donor = torch.minimum(donor, torch.maximum(bright, far))
-    return donor
-
-
 def complete_texture(
     model: HeadModel,
     vertices: Tensor,  # [V, 3] m, canonical
@@ -111,7 +89,10 @@ def complete_texture(
             eye_centres,
             float(to_ball.median()),
         )
-    skin = complete_skin(rgb, share, part == 0, mirror, texels.write(donor[:, None], share.shape[-1])[0])
+    # Seen, but only as a dark line that a blink would draw out over the whole lid.
+    squeezed = unfolding(model, vertices)[texels.face_index] * (1 - donor) * on_skin
+    trusted, lending = texels.write(torch.stack([1 - LID_SWAP * squeezed, donor], 1), share.shape[-1])
+    skin = complete_skin(rgb, share * trusted, part == 0, mirror, lending)
     colour = texels.read(skin)
     face = model.regions.get("face")
     on_face = on_skin if face is None else on_skin & face[model.faces[texels.face_index, 0]]

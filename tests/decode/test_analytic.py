@@ -9,6 +9,7 @@ import torch
 
 from omega_cli.decode.analytic import Decoded, decode_surface
 from omega_cli.decode.colours import complete_texture, light_of
+from omega_cli.decode.lids import unfolding
 from omega_cli.decode.surface import covering_texels
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.splat import render
@@ -46,11 +47,13 @@ def decoded() -> Decoded:
     return decode_surface(head(), head().v_template, eye_centres(), rgb, weight)
 
 
-def test_seen_skin_comes_through_untouched() -> None:
+def test_seen_skin_comes_through_untouched_but_for_the_folded_lids() -> None:
     rgb = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    part = layout()[2]
+    face_index, _, part = layout()
     out = completed(rgb, torch.ones(1, SIZE, SIZE))
-    assert torch.allclose(out[:, part == 0], rgb[:, part == 0], atol=1e-6)
+    still = (part == 0) & (unfolding(head(), head().v_template)[face_index.clamp_min(0)] == 0)
+    assert still.float().mean() > 0.8
+    assert torch.allclose(out[:, still], rgb[:, still], atol=1e-6)
 
 
 @pytest.mark.parametrize("seen_eyes", [True, False])
@@ -125,3 +128,17 @@ def test_driving_with_the_canonical_pose_changes_nothing_and_an_open_jaw_shows_t
     inside = wide[~green]
     assert 0.03 < (~green).float().mean() < 0.5
     assert (inside[:, 0] > inside[:, 1] - 0.05).float().mean() > 0.8  # red or white, no longer green
+
+
+def test_a_lash_line_is_not_drawn_out_over_the_closed_lid() -> None:
+    """Skin is green; what unfolds in a blink was seen dark. Most of it turns to skin, a line stays."""
+    model, (face_index, _, part) = head(), layout()
+    unfolds = unfolding(model, model.v_template)
+    assert 20 < int((unfolds > 0.9).sum()) < 2000
+    assert model.regions["eye_region"][model.faces[unfolds > 0.9]].float().mean() > 0.9
+    lid = (unfolds[face_index.clamp_min(0)] > 0.9) & (part == 0)
+    rgb = torch.where(lid, torch.tensor(0.1), GREEN[:, None, None].expand(3, SIZE, SIZE))
+    out = completed(rgb, (part == 0).float()[None])
+    assert (out[:, lid] - GREEN[:, None]).abs().mean() < 0.35 * (0.1 - GREEN).abs().mean()
+    away = (part == 0) & (torch.nn.functional.max_pool2d(lid.float()[None, None], 9, 1, 4)[0, 0] == 0)
+    assert (out[:, away] - GREEN[:, None]).abs().max() < 1e-4
