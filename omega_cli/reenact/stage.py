@@ -35,7 +35,6 @@ from omega_cli.track.stage import NEUTRAL_FIELDS, require_file, track_video
 CHUNK = 32  # frames posed at once: 32 x 10 k vertices is 4 MB
 SHEET_FRAMES = 8
 LANDMARKER = "face_landmarker"
-FRONT_FILL = 0.84  # ours: room around the resting head for turns and nods
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def run(
     folder = avatar.reenact / name_of(driver)
     if output is not None and output.resolve() == driver.resolve():
         raise OmegaError(f"{output} is the driver itself.", "Give -o another file name.")
+    require_file(driver)
     rig = load_rig(avatar, device)
     inputs = inputs_of(avatar)
     if config.camera == "source":
@@ -139,7 +139,6 @@ def load_driver(
 
     Raises OmegaError for anything that is neither, and whatever tracking says about a film.
     """
-    require_file(driver)
     if driver.suffix.lower() == ".npz":
         return _cut(_load_motion(driver, None, head), config.max_frames)
     landmarker = weights.resolve(LANDMARKER, report)
@@ -247,7 +246,7 @@ def _scene(rig: Rig, avatar: Avatar, config: ReenactConfig, moved: DriverMotion)
         camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].resized(config.size, config.size)
         cameras = [camera] * frames
     else:
-        framing = orbit.frame_head(rig.vertices(rig.neutral())[0].cpu(), FRONT_FILL)
+        framing = orbit.frame_portrait(rig.vertices(rig.neutral())[0].cpu())
         if config.camera == "orbit":
             cameras = orbit.swing(framing, frames, config.size, moved.fps)
         else:

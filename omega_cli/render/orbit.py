@@ -40,6 +40,23 @@ def frame_head(vertices: Tensor, fill: float = 0.92) -> Framing:
     return Framing(centre, float(spread) * DISTANCE / fill)
 
 
+def frame_portrait(vertices: Tensor, top: float = 0.9, side: float = 0.8, hem: float = 0.02) -> Framing:
+    """Framing for a face that is filmed from the front: the bust runs out of the picture's lower edge.
+
+    The crown reaches `top` of the upper half, nothing passes `side` of the half width at rest (room for
+    turns), and the lowest `hem` m of the bust [V, 3] stay outside.
+    """
+    low, high = vertices.amin(0), vertices.amax(0)
+    bottom = low[1] + hem
+    half = (high[1] - bottom) / (1 + top)
+    head = vertices[vertices[:, 1] > low[1] + 0.4 * (high[1] - low[1])]  # not the shoulders
+    wide = (head[:, 0] - (low[0] + high[0]) / 2).abs().amax() / side
+    nearest = DISTANCE / (DISTANCE - (high[2] - low[2]) / 2)  # what is nearer looks larger
+    half = torch.maximum(half, wide) * nearest
+    centre = torch.stack([(low[0] + high[0]) / 2, bottom + half / nearest, (low[2] + high[2]) / 2])
+    return Framing(centre, float(half))
+
+
 def turntable(framing: Framing, frames: int, size: int) -> list[Camera]:
     """One full turn, evenly, starting at the face; elevation swings gently so that the crown is seen."""
     cameras = []
