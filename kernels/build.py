@@ -102,13 +102,10 @@ def _compile_and_link(compiler: str, openmp: list[str], scratch: Path, built: Pa
     identity = [f'-DOMEGA_SOURCE_HASH="{source_hash()}"', f"-DOMEGA_ABI_VERSION={ABI_VERSION}"]
     objects = [(source, scratch / f"{source.stem}.o") for source in cpu_sources()]
     with ThreadPoolExecutor(max_workers=max(1, min(len(objects), os.cpu_count() or 1))) as pool:
-        for _ in pool.map(
-            lambda pair: _run(
-                [*compiler.split(), *COMPILE_FLAGS, *openmp, *identity, "-c", str(pair[0]), "-o", str(pair[1])]
-            ),
-            objects,
-        ):
-            pass
+        compile_one = [*compiler.split(), *COMPILE_FLAGS, *openmp, *identity]
+        jobs = [pool.submit(_run, [*compile_one, "-c", str(s), "-o", str(o)]) for s, o in objects]
+    for job in jobs:
+        job.result()
     _run([*compiler.split(), *LINK_FLAGS, *openmp, *(str(o) for _, o in objects), "-o", str(built)])
 
 
@@ -126,8 +123,20 @@ def build_cuda(out: Path) -> Path | None:
         generate += ["-gencode", f"arch=compute_{number},code={'compute' if ptx else 'sm'}_{number}"]
     with tempfile.TemporaryDirectory(prefix="omega-kernels-") as scratch:
         built = Path(scratch) / out.name
-        common = ["-O3", "-std=c++17", "--threads", "0", "-Xcompiler", "-fPIC", "-shared", "-cudart", "static"]
-        _run([nvcc, *common, *generate, *(str(s) for s in sources), "-o", str(built)])
+        common = ["-O3", "-std=c++17", "--threads", "0", "-Xcompiler", "-fPIC"]
+        _run(
+            [
+                nvcc,
+                *common,
+                "-shared",
+                "-cudart",
+                "static",
+                *generate,
+                *(str(s) for s in sources),
+                "-o",
+                str(built),
+            ]
+        )
         _into_place(built, out)
     return out
 

@@ -57,7 +57,8 @@ def rasterize_gaussians(
     ortho = camera_model == "ortho"
     viewmat, K = viewmat.detach().to(means), K.detach().to(means)
     if _backend.choose(backend, means, quats, scales, opacities, colors) == "native":
-        splats = _project(means, quats, scales, opacities, viewmat, K, height, width, ortho, near_plane, eps2d)
+        view = (viewmat, K, height, width, ortho, near_plane, eps2d)
+        splats = _project(means, quats, scales, opacities, *view)
         starts, entries = _bin(splats, height, width)
         image, alpha = _blend(splats, opacities, colors, starts, entries, height, width)
         return image, alpha, splats
@@ -167,12 +168,12 @@ def _(
     return means.new_empty(means.shape), means.new_empty(quats.shape), means.new_empty(scales.shape)
 
 
-def _save_projection(ctx, inputs, output) -> None:  # noqa: ANN001 (torch.library's own types)
+def _save_projection(ctx, inputs, output) -> None:
     means, quats, scales, _, viewmat, K, *ctx.view = inputs
     ctx.save_for_backward(means, quats, scales, viewmat, K, output)
 
 
-def _projection_grads(ctx, grad_splats: Tensor):  # noqa: ANN001, ANN202
+def _projection_grads(ctx, grad_splats: Tensor):
     grads = _project_backward(*ctx.saved_tensors, grad_splats, *ctx.view)
     return *grads, *[None] * 8
 
@@ -286,11 +287,11 @@ def _(
     )
 
 
-def _save_blend(ctx, inputs, output) -> None:  # noqa: ANN001
+def _save_blend(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs[:5], *output)
 
 
-def _blend_grads(ctx, grad_image: Tensor, grad_alpha: Tensor):  # noqa: ANN001, ANN202
+def _blend_grads(ctx, grad_image: Tensor, grad_alpha: Tensor):
     grads = _blend_backward(*ctx.saved_tensors, grad_image, grad_alpha)
     return *grads, None, None, None, None
 

@@ -126,7 +126,7 @@ def blend(
             laid = (1 - alpha).cumprod(0) > MIN_TRANSMITTANCE
         alpha = torch.where(laid, alpha, 0.0)
         after = (1 - alpha).cumprod(0)
-        light = torch.cat([torch.ones_like(after[:1]), after]) if len(pick) else after.new_ones(1, TILE * TILE)
+        light = torch.cat([after.new_ones(1, TILE * TILE), after])  # before each, and at last
         images.append(colors[pick].T @ (alpha * light[:-1]))  # [C, 256]
         alphas.append(1 - light[-1])
     image = torch.stack(images, 1).reshape(C, rows, columns, TILE, TILE)

@@ -23,7 +23,7 @@ def uv_splat(
     Texels outside the map get nothing, nor does anything from a point whose uv is not finite. A value
     that is NaN or infinite reaches only the texels in which it has a weight.
     """
-    (B, P, C), (H, W) = values.shape, size
+    B, C, (H, W) = values.shape[0], values.shape[2], size
     valid = uv.detach().isfinite().all(-1)
     uv = torch.where(valid[..., None], uv, -1.0)  # far outside, so that it is dropped
     x, y = uv[..., 0] * W - 0.5, uv[..., 1] * H - 0.5
@@ -79,9 +79,7 @@ def mesh_raster(
     return best_face.reshape(H, W), barycentric.reshape(H, W, 3), best_z.reshape(H, W)
 
 
-def _face_boxes(
-    clip: Tensor, pixels: Tensor, faces: Tensor, H: int, W: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _face_boxes(clip: Tensor, pixels: Tensor, faces: Tensor, H: int, W: int) -> tuple[Tensor, Tensor, Tensor]:
     """Faces that may be seen [n], and the first and last pixel (column, row) of each: [n, 2] twice."""
     corners = pixels[faces]  # [F, 3, 2]
     drawable = clip[faces].isfinite().all(-1).all(-1) & (clip[faces][..., 2] > NEAR).all(-1)

@@ -89,11 +89,11 @@ def _(values: Tensor, uv: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     return values.new_empty(values.shape), uv.new_empty(uv.shape)
 
 
-def _save(ctx, inputs, output) -> None:  # noqa: ANN001 (torch.library's own types)
+def _save(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs[:2])
 
 
-def _grads(ctx, grad: Tensor):  # noqa: ANN001, ANN202
+def _grads(ctx, grad: Tensor):
     return *_uv_splat_backward(*ctx.saved_tensors, grad), None, None
 
 

@@ -23,6 +23,8 @@ from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.surface_motion import SurfaceMotion
 from omega_cli.geometry.mesh import face_corners, vertex_normals
 from omega_cli.geometry.rotation import matrix_to_quat, quat_multiply, quat_to_matrix
+from omega_cli.kernels import _backend
+from omega_cli.kernels.gaussian_pose import gaussian_pose
 
 _TINY = 1e-12  # m^2: a face of less area has no direction of its own
 
@@ -132,35 +134,41 @@ def pose_gaussians(
     canonical: Gaussians,  # world, on the canonical mesh
     motion: SurfaceMotion,
     posed_vertices: Tensor,  # [V, 3] m
-    corners: Tensor,  # [N, 3] vertex indices of each Gaussian's face
+    corners: Tensor,  # [N, 3] int32, vertices of each Gaussian's face
     barycentric: Tensor,  # [N, 3]
     shift: Tensor | None,  # [N, 3] m, canonical mean minus its surface point; None: all zero
-    axes: Tensor,  # [N, 3, 6], `axis_products` of the canonical quats
+    *,
+    backend: str = "auto",
 ) -> Gaussians:
     """Carry canonical Gaussians along with the surface. Rigid motion turns means and quats and leaves
-    scales alone; the canonical pose gives back the input."""
-    table = motion.measure(posed_vertices)  # [V, 10]: rotation quaternion, squared stretch (6)
-    table = torch.cat([posed_vertices, table], dim=1)
+    scales alone; the canonical pose gives back the input.
+
+    A Gaussian turns with the blended rotation of its face's corners; each of its axes stretches as the
+    surface does along it (shear across the axes is left out), the normal one by the root of the area.
+    Differentiable to everything; native where nothing asks for a gradient.
+    """
+    inputs = [posed_vertices, canonical.means, canonical.quats, canonical.scales, barycentric]
+    wants_grad = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    if backend == "auto" and wants_grad:
+        backend = "torch"
+    if _backend.choose(backend, *inputs) == "native":
+        stencil = (motion.offsets, motion.columns, motion.weights_t, motion.weights_b)
+        surface = (*stencil, motion.frame, motion.products, motion.usable)
+        means, quats, scales = gaussian_pose(
+            posed_vertices, *surface, corners, barycentric, shift, canonical.quats, canonical.scales
+        )
+        return replace(canonical, means=means, quats=quats, scales=scales)
+    table = torch.cat([posed_vertices, motion.measure(posed_vertices)], dim=1)  # [V, 13]
     blended = F.embedding_bag(corners, table, per_sample_weights=barycentric, mode="sum")
     points, turn, stretch = blended.split([3, 4, 6], dim=1)
     turn = F.normalize(turn, dim=-1)
-    ratios = (axes @ stretch[..., None])[..., 0].clamp_min(1e-12).sqrt()
+    ratios = (axis_products(canonical.quats) @ stretch[..., None])[..., 0].clamp_min(1e-12).sqrt()
     means = points
     if shift is not None:
         size = (stretch[:, :3].sum(1, keepdim=True) / 3).clamp_min(1e-12).sqrt()
         means = points + size * (quat_to_matrix(turn) @ shift[..., None])[..., 0]
     quats = quat_multiply(turn, canonical.quats)
     return replace(canonical, means=means, quats=quats, scales=canonical.scales * ratios)
-
-
-def pose_vertex_gaussians(
-    canonical: Gaussians, motion: SurfaceMotion, posed_vertices: Tensor, axes: Tensor
-) -> Gaussians:
-    """As `pose_gaussians` for one Gaussian per vertex; the means are the posed vertices."""
-    turn, stretch = motion.measure(posed_vertices).split([4, 6], dim=1)
-    ratios = (axes @ stretch[..., None])[..., 0].clamp_min(1e-12).sqrt()
-    quats = quat_multiply(turn, canonical.quats)
-    return replace(canonical, means=posed_vertices, quats=quats, scales=canonical.scales * ratios)
 
 
 def axis_products(quats: Tensor) -> Tensor:  # [N, 4] -> [N, 3, 6]
@@ -232,7 +240,7 @@ class BoundGaussians:
         return Gaussians.concatenate([uv, unbind_from_vertices(self.vertex, self.vertices, self.faces)])
 
     @cached_property
-    def _prepared(self) -> tuple[SurfaceMotion, Tensor, Tensor, Tensor | None, Tensor]:
+    def _prepared(self) -> tuple[SurfaceMotion, Tensor, Tensor, Tensor | None]:
         """What posing needs and never changes; a vertex Gaussian is one with all weight on its vertex."""
         own = torch.arange(len(self.vertices), device=self.faces.device)
         corners = torch.cat([self.faces[self.binding.face_index], own[:, None].expand(-1, 3)])
@@ -243,9 +251,9 @@ class BoundGaussians:
         if bool(self.binding.local_offsets.any()) or self.binding.local_offsets.requires_grad:
             shift = self.canonical.means - points
         motion = SurfaceMotion.between(self.vertices, self.faces)
-        return motion, corners.contiguous(), barycentric, shift, axis_products(self.canonical.quats)
+        return motion, corners.to(torch.int32).contiguous(), barycentric, shift
 
-    def pose(self, vertices: Tensor, faces: Tensor | None = None) -> Gaussians:
+    def pose(self, vertices: Tensor, faces: Tensor | None = None, *, backend: str = "auto") -> Gaussians:
         """World Gaussians on a posed mesh of the same topology, in the order of `canonical`.
 
         vertices [V, 3] m. faces, if given, must be the avatar's own.
@@ -255,5 +263,5 @@ class BoundGaussians:
             raise ValueError(f"vertices must be {wanted}, got {got}")
         if faces is not None and faces is not self.faces and not torch.equal(faces, self.faces):
             raise ValueError("faces differ from those the Gaussians are bound to")
-        motion, corners, barycentric, shift, axes = self._prepared
-        return pose_gaussians(self.canonical, motion, vertices, corners, barycentric, shift, axes)
+        motion, *where = self._prepared
+        return pose_gaussians(self.canonical, motion, vertices, *where, backend=backend)

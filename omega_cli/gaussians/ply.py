@@ -55,7 +55,8 @@ def from_ply(data: bytes) -> Gaussians:
     wanted = 4 * count * len(names)
     if len(body) < wanted:
         raise ValueError(f"the PLY ends early: {len(body)} of {wanted} bytes of data")
-    table = torch.from_numpy(np.frombuffer(body[:wanted], "<f4").reshape(count, len(names)).astype(np.float32))
+    values = np.frombuffer(body[:wanted], "<f4").astype(np.float32)
+    table = torch.from_numpy(values.reshape(count, len(names)))
 
     def columns(*wanted_names: str) -> Tensor:
         return table[:, [names.index(name) for name in wanted_names]]

@@ -18,13 +18,17 @@ _SMALL = 1e-12
 class SurfaceMotion:
     """The fixed part of the measurement.
 
-    stencil: sparse [2V, V]; applied to posed vertices it gives the images of each vertex's two unit
-    tangents (first V rows, last V rows). frame [V, 3, 3]: canonical tangent, tangent, normal (columns).
-    products [V, 4, 6]: TT, TB + BT, BB and NN as symmetric matrices (xx, yy, zz, xy, xz, yz).
-    usable [V]: vertices with a surface around them; the others never turn.
+    offsets [V], columns [E], weights_t [E], weights_b [E]: for each vertex a row of neighbours with the
+    weights that give, from posed vertices, the images of its two unit tangents. frame [V, 3, 3]:
+    canonical tangent, tangent, normal (columns). products [V, 4, 6]: TT, TB + BT, BB and NN as symmetric
+    matrices (xx, yy, zz, xy, xz, yz). usable [V]: vertices with a surface around them; the others
+    never turn.
     """
 
-    stencil: Tensor
+    offsets: Tensor
+    columns: Tensor
+    weights_t: Tensor
+    weights_b: Tensor
     frame: Tensor
     products: Tensor
     usable: Tensor
@@ -32,35 +36,28 @@ class SurfaceMotion:
     @staticmethod
     def between(vertices: Tensor, faces: Tensor) -> SurfaceMotion:
         """Prepare for motions away from these canonical vertices [V, 3] of the mesh `faces` [F, 3]."""
-        rows, columns, weights = _tangent_derivatives(vertices, faces)
-        stencil = _sparse(rows, columns, weights, vertices)
+        offsets, columns, weights_t, weights_b = _tangent_derivatives(vertices, faces)
         # The images of the two tangents at rest span the plane we call tangent. Recombining them to be
         # orthonormal makes the canonical pose exactly "no turn, no stretch".
-        t, b = (stencil @ vertices).split(len(vertices))
+        t = _gathered(vertices, offsets, columns, weights_t)
+        b = _gathered(vertices, offsets, columns, weights_b)
         length = t.norm(dim=-1)
         usable = length > 1e-3
         along = torch.where(usable, (t * b).sum(-1) / length.square().clamp_min(_SMALL), 0.0)
         height = (b - along[:, None] * t).norm(dim=-1)
         usable &= height > 1e-3
-        inverse_length = torch.where(usable, 1 / length.clamp_min(1e-3), 0.0)
-        inverse_height = torch.where(usable, 1 / height.clamp_min(1e-3), 0.0)
-        V = len(vertices)
-        first = rows < V
-        vertex = torch.where(first, rows, rows - V)
-        into_t = torch.where(first, inverse_length[vertex], 0.0)
-        into_b = torch.where(first, -along[vertex], 1.0) * inverse_height[vertex]
-        stencil = _sparse(
-            torch.cat([vertex, vertex + V]),
-            torch.cat([columns, columns]),
-            torch.cat([weights * into_t, weights * into_b]),
-            vertices,
-        )
+        vertex = torch.bucketize(torch.arange(len(columns), device=columns.device), offsets, right=True) - 1
+        weights_b = (weights_b - along[vertex] * weights_t) / height.clamp_min(1e-3)[vertex]
+        weights_t = weights_t / length.clamp_min(1e-3)[vertex]
+        t = _gathered(vertices, offsets, columns, weights_t)
+        b = _gathered(vertices, offsets, columns, weights_b)
         eye = torch.eye(3).to(vertices)
-        t, b = (stencil @ vertices).split(V)
         t, b = (torch.where(usable[:, None], v, eye[k]) for k, v in enumerate((t, b)))
         n = torch.linalg.cross(t, b)
-        products = torch.stack([_symmetric(t, t), 2 * _symmetric(t, b), _symmetric(b, b), _symmetric(n, n)], 1)
-        return SurfaceMotion(stencil, torch.stack([t, b, n], dim=-1), products, usable)
+        products = [_symmetric(t, t), 2 * _symmetric(t, b), _symmetric(b, b), _symmetric(n, n)]
+        products = torch.stack(products, dim=1)
+        frame = torch.stack([t, b, n], dim=-1)
+        return SurfaceMotion(offsets, columns, weights_t, weights_b, frame, products, usable)
 
     def measure(self, posed: Tensor) -> Tensor:  # [V, 3] m -> [V, 10]
         """Rotation (quaternion wxyz, neighbours never of opposite sign) and squared stretch (symmetric,
@@ -69,7 +66,8 @@ class SurfaceMotion:
         The rotation turns the old normal into the new one and, within the tangent plane, is the polar
         one: no direction is preferred under shear. The normal stretches by the root of the area's ratio.
         """
-        u, v = (self.stencil @ posed).split(len(posed))
+        u = _gathered(posed, self.offsets, self.columns, self.weights_t)
+        v = _gathered(posed, self.offsets, self.columns, self.weights_b)
         normal = torch.linalg.cross(u, v)
         area = normal.norm(dim=-1)
         usable = self.usable & (area > 1e-9)
@@ -106,8 +104,15 @@ def _symmetric(a: Tensor, b: Tensor) -> Tensor:  # [V, 3] x 2 -> [V, 6], (a b^T 
     return torch.stack([ax * bx, ay * by, az * bz, *off], -1)
 
 
-def _tangent_derivatives(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Triplets (row, column, weight) of the [2V, V] operator that gives, for any map of the vertices to
+def _gathered(values: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+    """One weighted sum of rows of `values` [V, 3] for each row of a stencil."""
+    if len(columns) == 0:
+        return torch.zeros_like(values)
+    return F.embedding_bag(columns, values, offsets, mode="sum", per_sample_weights=weights)
+
+
+def _tangent_derivatives(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The stencil (offsets [V], columns [E], weights [E] twice) that gives, for any map of the vertices to
     space, its derivative along two tangents of each vertex: the area-weighted mean over its faces.
     """
     V = len(vertices)
@@ -130,17 +135,14 @@ def _tangent_derivatives(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tenso
     least = F.one_hot(normal.abs().argmin(-1), 3).to(normal)
     tangent = F.normalize(torch.linalg.cross(normal, least), dim=-1)
     d1, d2, face = (t.repeat_interleave(3, 0) for t in (d1, d2, faces))
-    rows, columns, values = [], [], []
-    for k, direction in enumerate((tangent, torch.linalg.cross(normal, tangent))):
+    weights = []
+    for direction in (tangent, torch.linalg.cross(normal, tangent)):
         x, y = (d1 * direction[corner]).sum(-1), (d2 * direction[corner]).sum(-1)
-        for column, share in ((face[:, 0], -x - y), (face[:, 1], x), (face[:, 2], y)):
-            rows.append(corner + k * V)
-            columns.append(column)
-            values.append(share * weight)
-    return torch.cat(rows), torch.cat(columns), torch.cat(values)
-
-
-def _sparse(rows: Tensor, columns: Tensor, weights: Tensor, like: Tensor) -> Tensor:
-    size = (2 * len(like), len(like))
-    summed = torch.sparse_coo_tensor(torch.stack([rows, columns]), weights, size).coalesce()
-    return summed.to_sparse_csr()
+        weights.append(torch.stack([-x - y, x, y], 1) * weight[:, None])  # [3F, 3], corners of the face
+    # Neighbours met in several faces are summed into one entry; entries come sorted by vertex.
+    pairs = (corner[:, None] * V + face).flatten()
+    unique, place = torch.unique(pairs, return_inverse=True)
+    rows, columns = unique // max(V, 1), unique % max(V, 1)
+    summed = [weight.new_zeros(len(unique)).index_add(0, place, w.flatten()) for w in weights]
+    offsets = torch.searchsorted(rows, torch.arange(V, device=faces.device))
+    return offsets, columns, summed[0], summed[1]

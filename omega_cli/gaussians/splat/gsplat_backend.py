@@ -12,7 +12,7 @@ from omega_cli.geometry.camera import Camera
 
 
 def preferred(gaussians: Gaussians) -> str | None:
-    """"gsplat" for CUDA tensors where the package is installed, else None."""
+    """ "gsplat" for CUDA tensors where the package is installed, else None."""
     if gaussians.means.device.type == "cuda" and importlib.util.find_spec("gsplat") is not None:
         return "gsplat"
     return None

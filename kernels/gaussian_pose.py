@@ -1,0 +1,70 @@
+"""Native posing of surface-bound Gaussians; `gaussians.binding` says what it means and calls it."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from omega_cli.kernels import _backend
+from omega_cli.kernels._backend import integer, pointer
+
+
+@torch.library.custom_op("omega::gaussian_pose", mutates_args=())
+def gaussian_pose(
+    posed: Tensor,  # [V, 3]
+    offsets: Tensor,  # [V] int64
+    columns: Tensor,  # [E] int64
+    weights_t: Tensor,  # [E]
+    weights_b: Tensor,  # [E]
+    frame: Tensor,  # [V, 3, 3]
+    products: Tensor,  # [V, 4, 6]
+    usable: Tensor,  # [V] bool
+    corners: Tensor,  # [N, 3] int32, within 0 .. V - 1 (not checked)
+    barycentric: Tensor,  # [N, 3]
+    shift: Tensor | None,  # [N, 3]
+    quats: Tensor,  # [N, 4]
+    scales: Tensor,  # [N, 3]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Posed means [N, 3], quats [N, 4], scales [N, 3]. float32 on the CPU; no gradient."""
+    surface = (posed, offsets, columns, weights_t, weights_b, frame, products, usable)
+    surface = [t.contiguous() for t in surface]
+    bound = [t.contiguous() for t in (corners, barycentric)]
+    own = [t.contiguous() for t in (quats, scales)]
+    shift = None if shift is None else shift.contiguous()
+    table = posed.new_empty(len(posed), 16)
+    out = posed.new_empty(len(corners), 3), quats.new_empty(quats.shape), scales.new_empty(scales.shape)
+    _backend.library().omega_gaussian_pose(
+        integer(len(posed)),
+        integer(len(columns)),
+        *map(pointer, surface),
+        integer(len(corners)),
+        *map(pointer, bound),
+        ctypes.c_void_p(None) if shift is None else pointer(shift),
+        *map(pointer, own),
+        _backend.threads(),
+        pointer(table),
+        *map(pointer, out),
+    )
+    return out
+
+
+@gaussian_pose.register_fake
+def _(
+    posed: Tensor,
+    offsets: Tensor,
+    columns: Tensor,
+    weights_t: Tensor,
+    weights_b: Tensor,
+    frame: Tensor,
+    products: Tensor,
+    usable: Tensor,
+    corners: Tensor,
+    barycentric: Tensor,
+    shift: Tensor | None,
+    quats: Tensor,
+    scales: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    means = posed.new_empty(corners.shape[0], 3)
+    return means, quats.new_empty(quats.shape), scales.new_empty(scales.shape)
