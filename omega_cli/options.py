@@ -36,8 +36,8 @@ from omega_cli.errors import OmegaError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-AVATAR = click.Path(path_type=Path, file_okay=False)
-"""An avatar folder, new or old."""
+AVATAR = click.Path(path_type=Path)
+"""An avatar folder; `record.open_avatar` says what is wrong with it."""
 
 INPUT_FILE = click.Path(path_type=Path)
 """A file that must be read; its own reader says what is wrong with it."""
