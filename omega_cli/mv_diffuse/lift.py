@@ -142,7 +142,7 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     fragments = rasterize(surface.vertices, model.faces, camera)
     hit = fragments.face_index >= 0
     # At this pixel the photo shows what it shows: eyes and lashes are judged where they become texture.
-    flags = texture_maths.part_flags(model) * torch.tensor([1.0, 1.0, 0.0, 0.0])
+    flags = texture_maths.part_flags(model) * torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
     packed = torch.cat([surface.normals, surface.vertices, flags], 1)
     at = interpolate(fragments, model.faces, packed)[hit]
     normal = F.normalize(at[:, :3], dim=-1)
@@ -151,7 +151,7 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     base = F.grid_sample(texture[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
 
     seen = sample(photo, at[:, 3:6], normal)
-    trust = seen.weight * texture_maths.permitted(seen.label, at[:, 6:])
+    trust = seen.weight * texture_maths.permitted(seen, at[:, 6:])
     rgb = torch.zeros(3, camera.height, camera.width)
     rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * base
 

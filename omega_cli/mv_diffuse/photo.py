@@ -13,7 +13,7 @@ from ..geometry.camera import Camera
 
 # Cosine between surface normal and viewing direction: below the first the photo is not trusted, from the
 # second on it is trusted fully. Ours.
-GRAZING = (0.15, 0.45)
+GRAZING = (0.08, 0.32)
 DEPTH_TOLERANCE = 0.004  # m, on top of the depth range of the 3x3 neighbourhood
 
 
@@ -45,11 +45,12 @@ class Photo:
 
 @dataclass(frozen=True)
 class Samples:
-    """Per point: rgb [N, 3], label [N] long, weight [N] in [0, 1]."""
+    """Per point: rgb [N, 3], label [N] long, weight [N] in [0, 1], facing [N] = n . v in [-1, 1]."""
 
     rgb: Tensor
     label: Tensor
     weight: Tensor
+    facing: Tensor
 
 
 def usable_alpha(alpha: Tensor) -> Tensor:  # [1, H, W] -> [1, H, W]
@@ -79,4 +80,4 @@ def sample(photo: Photo, points: Tensor, normals: Tensor) -> Samples:  # [N, 3] 
     facing = (normals * photo.camera.view_directions(points)).sum(-1)
     t = ((facing - GRAZING[0]) / (GRAZING[1] - GRAZING[0])).clamp(0, 1)
     weight = t * t * (3 - 2 * t) * visible * picked[:, 3]
-    return Samples(picked[:, :3].clamp(0, 1), photo.labels[y, x], weight)
+    return Samples(picked[:, :3].clamp(0, 1), photo.labels[y, x], weight, facing)

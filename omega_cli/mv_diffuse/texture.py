@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from .photo import Photo, Samples, sample
 SKIN, EYES, EARS, NOSE, MOUTH_INSIDE, NECK, CLOTH, HAIR, HAT = 1, 3, 5, 7, 8, 11, 13, 14, 15
 PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
 HAIR_LIKE = (HAIR, HAT)
+BESIDE = 0.45  # hair on a face seen at a lower cosine hangs beside it
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,16 @@ class Surface:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What photo and mirror together say of N points: rgb [N, 3], weight [N], hair in [0, 1] [N]."""
+    """What photo and mirror together say of N points: rgb [N, 3], weight [N] in [0, 1], label [N]."""
 
     rgb: Tensor
     weight: Tensor
-    hair: Tensor
     label: Tensor
+
+    def share(self, label: int, among: Tensor) -> float:
+        """Part of what is seen of `among` [N] bool that bears the label."""
+        weight = self.weight[among]
+        return float(weight[self.label[among] == label].sum() / weight.sum().clamp_min(1e-6))
 
 
 def is_in(labels: Tensor, values: tuple[int, ...]) -> Tensor:
@@ -57,10 +63,13 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
     The mirrored point speaks only as far as the point itself is not seen, so that the seam is soft.
     """
 
+    flags = (part_flags(surface.model)[vertex_idx] * barycentric[..., None]).sum(1)
+
     def at(idx: Tensor) -> Samples:
         points = (surface.vertices[idx] * barycentric[..., None]).sum(1)
         normals = F.normalize((surface.normals[idx] * barycentric[..., None]).sum(1), dim=-1)
-        return sample(photo, points, normals)
+        found = sample(photo, points, normals)
+        return replace(found, weight=found.weight * permitted(found, flags))
 
     own = at(vertex_idx)
     rgb, weight, label = own.rgb, own.weight, own.label
@@ -71,27 +80,34 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
         rgb = (own.rgb * weight[:, None] + other.rgb * share[:, None]) / total[:, None]
         label = torch.where(own.weight >= share, own.label, other.label)
         weight = weight + share
-    return Evidence(rgb, weight.clamp(0, 1), is_in(label, HAIR_LIKE).float(), label)
+    return Evidence(rgb, weight.clamp(0, 1), label)
 
 
-def part_flags(model: HeadModel) -> Tensor:  # [V, 4]
-    """Per vertex: inside of the mouth, neck, eyeball, lash."""
+def part_flags(model: HeadModel) -> Tensor:  # [V, 6]
+    """Per vertex: inside of the mouth, neck, eyeball, lash, ear, face."""
     r = model.regions
     inside = r["teeth"] | r["tongue"] | r["mouth_inside"]
-    return torch.stack([inside, r["neck"] | r["boundary"], r["eyes"], r["lashes"]], 1).float()
+    return torch.stack(
+        [inside, r["neck"] | r["boundary"], r["eyes"], r["lashes"], r["ears"], r["face"]], 1
+    ).float()
 
 
-def permitted(label: Tensor, flags: Tensor) -> Tensor:  # [N], [N, 4] (part_flags) -> [N] in [0, 1]
-    """May a pixel of this label paint this part of the head?
+def permitted(found: Samples, flags: Tensor) -> Tensor:  # flags [N, 6] (part_flags) -> [N] in [0, 1]
+    """May the pixel found paint this part of the head?
 
-    Hair may paint anything (a fringe does); background nothing; a collar the neck alone. An eyeball lies
-    a hair's breadth behind its lids, so only what the parsing calls an eye is one. What the photo shows
-    through an open mouth is teeth, what it shows of closed lips is not. Lashes are too thin to be seen.
+    Background paints nothing, a collar the neck alone. A fringe paints the face, but what lies beside the
+    cheek in the picture is hair or ear behind it. An eyeball lies a hair's breadth behind its lids, so
+    only what the parsing calls an eye is one. What the photo shows through an open mouth is teeth, what it
+    shows of closed lips is not. Lashes are too thin to be seen.
     """
-    inside, low, eyeball, lash = flags.T
+    inside, low, eyeball, lash, ear, face = flags.T
+    label = found.label
     share = torch.where(label == CLOTH, low, (label != 0).float())
     share = share * ((inside < 0.5) | (label == MOUTH_INSIDE))
-    return share * ((eyeball < 0.5) | (label == EYES)) * (lash < 0.5)
+    share = share * ((eyeball < 0.5) | (label == EYES)) * (lash < 0.5)
+    beside = (label == EARS) | (is_in(label, HAIR_LIKE) & (found.facing < BESIDE))
+    share = share * ((face < 0.5) | ~beside)
+    return share * ((ear < 0.5) | is_in(label, (EARS, *HAIR_LIKE)))
 
 
 def hair_field(
@@ -99,34 +115,56 @@ def hair_field(
 ) -> Tensor:  # [V] in [0, 1]
     """Where the head wears hair. Seen vertices know; the rest follow their neighbours and priors."""
     regions, scalp = surface.model.regions, surface.model.regions["scalp"]
-    prior, trust = torch.zeros(len(surface.vertices)), torch.full((len(surface.vertices),), 0.02)
-    share = float((seen.hair * seen.weight)[scalp].sum() / seen.weight[scalp].sum().clamp_min(1e-6))
-    prior[scalp], trust[scalp] = float(share > 0.25), 0.3
+    prior, trust = torch.zeros(len(surface.vertices)), torch.full((len(surface.vertices),), 0.15)
+    # what a hat covers is taken for hair: hair shows below it, or the prior is never looked at
+    bare = 1 - seen.share(HAIR, scalp) - seen.share(HAT, scalp)
+    prior[scalp], trust[scalp] = float(bare < 0.75 and math.isfinite(hair_bottom)), 0.3
     trust[scalp & (surface.normals[:, 2] < 0.1)] = 3.0
     for side, hidden in zip(("left_ear", "right_ear"), hidden_ears, strict=True):
         prior[regions[side]], trust[regions[side]] = float(hidden), 4.0
     nape = (regions["neck"] | regions["boundary"]) & (surface.normals[:, 2] < 0.2)
     prior[nape] = ((surface.vertices[nape, 1] - hair_bottom) / 0.012 + 0.5).clamp(0, 1)
     trust[nape] = 0.5
-    return label_field(surface, seen.hair, seen.weight, prior, trust)
+    return label_field(surface, seen, (HAIR, HAT), prior, trust)
+
+
+def hat_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
+    """Where the head wears a hat: as low behind as the photo shows it at the sides."""
+    scalp = surface.model.regions["scalp"]
+    n = len(scalp)
+    if seen.share(HAT, scalp) < 0.1:
+        return torch.zeros(n)
+    hat = scalp & (seen.label == HAT) & (seen.weight > 0.3)
+    brim = surface.vertices[hat, 1].quantile(0.1) if hat.any() else torch.tensor(0.08)
+    prior = ((surface.vertices[:, 1] - brim) / 0.008 + 0.5).clamp(0, 1) * scalp
+    return label_field(surface, seen, (HAT,), prior, torch.full((n,), 0.5))
 
 
 def cloth_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
-    """Where the neck wears cloth: the collar that the photo shows, carried around the neck."""
+    """Where the neck wears cloth: as high behind as the photo shows the collar at the sides."""
     low = surface.model.regions["neck"] | surface.model.regions["boundary"]
-    trust = torch.where(low, 1e-4, 8.0)
-    return label_field(
-        surface, (seen.label == CLOTH).float(), seen.weight * low, torch.zeros(len(low)), trust
-    )
+    cloth = low & (seen.label == CLOTH) & (seen.weight > 0.3)
+    if cloth.sum() < 20:
+        return torch.zeros(len(low))
+    collar = surface.vertices[cloth, 1].quantile(0.8)
+    prior = ((collar - surface.vertices[:, 1]) / 0.006 + 0.5).clamp(0, 1) * low
+    return label_field(surface, seen, (CLOTH,), prior, torch.where(low, 0.6, 8.0))
 
 
-def label_field(surface: Surface, label: Tensor, weight: Tensor, prior: Tensor, trust: Tensor) -> Tensor:
-    """Harmonic field [V] from what is seen (label, weight) and what is assumed (prior, trust)."""
-    known = weight * 4
-    values = (known * label + trust * prior) / (known + trust)
+def label_field(
+    surface: Surface, seen: Evidence, labels: tuple[int, ...], prior: Tensor, trust: Tensor
+) -> Tensor:  # [V] in [0, 1]
+    """Harmonic field of a label from what is seen and what is assumed (prior, trust [V])."""
+    known = seen.weight * 4
+    values = (known * is_in(seen.label, labels) + trust * prior) / (known + trust)
     links, domain = mesh_edges(surface.model.faces).numpy(), surface.model.regions["skin"].numpy()
     field = harmonic_fill(values[:, None].numpy(), (known + trust).numpy(), links, domain)[:, 0]
     return torch.from_numpy(field).float().clamp(0, 1)
+
+
+def sharpen(field: Tensor) -> Tensor:
+    """A soft edge at 0.45: labels do not mix over centimetres."""
+    return ((field - 0.3) / 0.3).clamp(0, 1)
 
 
 def continued_colour(surface: Surface, photo: Photo, labels: tuple[int, ...], mirror: bool) -> Tensor | None:
@@ -189,12 +227,13 @@ def build_texture(
     at_vertices = gather(photo, surface, torch.arange(n)[:, None].expand(-1, 3), corner, mirror)
     worn = hair_field(surface, at_vertices, hair_bottom, hidden_ears)
     skin = continued_colour(surface, photo, PLAIN_SKIN, mirror)
-    hair = continued_colour(surface, photo, HAIR_LIKE, mirror)
+    hair = continued_colour(surface, photo, (HAIR,), mirror)
+    hat = continued_colour(surface, photo, (HAT,), mirror)
     albedo = person_albedo(model, photo, skin)
     skin = albedo if skin is None else torch.where(model.regions["skin"][:, None], skin, albedo)
     cloth, dressed = continued_colour(surface, photo, (CLOTH,), mirror), cloth_field(surface, at_vertices)
     if cloth is not None:
-        skin = torch.lerp(skin, cloth, ((dressed - 0.35) / 0.3).clamp(0, 1)[:, None])
+        skin = torch.lerp(skin, cloth, sharpen(dressed)[:, None])
     if hair is None:
         hair, worn = skin, torch.zeros_like(worn)
 
@@ -208,19 +247,20 @@ def build_texture(
 
     seen = gather(photo, surface, corners, b, mirror)
     points = on_texels(surface.vertices)
-    mask = (is_in(photo.labels, HAIR_LIKE) & (photo.alpha[0] > 0.9)).float()[None]
+    mask = ((photo.labels == HAIR) & (photo.alpha[0] > 0.9)).float()[None]
     strand = hair_strands(photo, mask, surface, generator)
     hair_texel = on_texels(hair)
     if strand is not None:
         hair_texel = hair_texel + hair_maths.read_chart(strand, hair_maths.chart_coordinates(points))
-    share = ((on_texels(worn[:, None]) - 0.3) / 0.3).clamp(0, 1)
-    guess = share * hair_texel + (1 - share) * on_texels(skin)
+    guess = torch.lerp(on_texels(skin), hair_texel, sharpen(on_texels(worn[:, None])))
+    if hat is not None:
+        guess = torch.lerp(
+            guess, on_texels(hat), sharpen(on_texels(hat_field(surface, at_vertices)[:, None]))
+        )
 
-    flags = on_texels(part_flags(model))
-    trust = seen.weight * permitted(seen.label, flags)
-    inside = flags[:, 0] > 0.5
+    inside = on_texels(part_flags(model))[:, 0] > 0.5
     guess = torch.where(inside[:, None], on_texels(albedo), guess)
-    texel = trust[:, None] * seen.rgb + (1 - trust[:, None]) * guess
+    texel = torch.lerp(guess, seen.rgb, seen.weight[:, None])
 
     texture = torch.zeros(3, size, size)
     texture[:, covered] = texel.T.clamp(0, 1)
