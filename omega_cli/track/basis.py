@@ -8,7 +8,7 @@ import numpy as np
 
 from omega_cli.head.model import HeadModel
 
-EYES = ("left_eye", "right_eye")
+_PER_POINT = ("points", "shape", "expression", "eye", "jaw_weight")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class PointBasis:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def take(self, index: np.ndarray) -> PointBasis:
+        """Only the points at `index` (integers or bool)."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _PER_POINT})
 
     def with_betas(self, betas: np.ndarray) -> PointBasis:
         """The same points of one person: betas [S] folded in, no identity left to vary (S = 0)."""
@@ -102,6 +106,5 @@ def vertex_basis(model: HeadModel, vertices: np.ndarray) -> PointBasis:
 
 def joined(first: PointBasis, second: PointBasis) -> PointBasis:
     """Both sets of points as one; joints are the first's."""
-    per_point = ("points", "shape", "expression", "eye", "jaw_weight")
-    both = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in per_point}
+    both = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in _PER_POINT}
     return replace(first, **both)

@@ -14,6 +14,7 @@ from omega_cli.track.observe import SIZE
 
 SPAN = 2.1  # side of the crop in face heights  # ours
 WIDER = (2.55, 3.0)  # tried in turn while hair or hat is cut off inside the photo  # ours
+_FRAME_LEVEL, _FRAME_SHARE = 20, 0.06  # a frame is darker than this and at most so wide
 _CUT_OFF = 0.03  # share of an edge that hair may touch before the crop is widened
 
 
@@ -50,8 +51,22 @@ def cut(rgb: np.ndarray, face: Face, span: float = SPAN) -> Crop:
     picture, scale, shift = square_crop(rgb, centre, side, SIZE, mirror=True)
     at = (np.arange(SIZE) + 0.5)[:, None]
     x, y = ((at - shift) / scale).T
-    inside = ((y >= 0) & (y <= rgb.shape[0]))[:, None] & ((x >= 0) & (x <= rgb.shape[1]))[None]
+    x0, y0, x1, y1 = picture_box(rgb)
+    inside = ((y >= y0) & (y <= y1))[:, None] & ((x >= x0) & (x <= x1))[None]
     return Crop(picture, inside, scale, shift, span)
+
+
+def picture_box(rgb: np.ndarray) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a photo [H, W, 3] without the black frame that some are saved with."""
+    dark = rgb.max(2) < _FRAME_LEVEL
+    box = []
+    for lines in (dark.mean(0) > 0.98, dark.mean(1) > 0.98):
+        limit = int(_FRAME_SHARE * len(lines))
+        first = next((i for i in range(limit) if not lines[i]), 0)
+        last = next((i for i in range(limit) if not lines[-1 - i]), 0)
+        # beside a frame the next line is a blend of both
+        box.append((first + (first > 0), len(lines) - last - (last > 0)))
+    return box[0][0], box[1][0], box[0][1], box[1][1]
 
 
 def crop_like(values: np.ndarray, crop: Crop) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from omega_cli.track.landmarks import Face, ibug_points
 from omega_cli.track.observe import face_view, ibug_view
 from omega_cli.track.silhouette import Outline
 
+_OUTLINE_ROUNDS = 2
 Parts = tuple[np.ndarray, np.ndarray]  # label map and alpha of a crop
 
 
@@ -107,22 +108,27 @@ class HeadFitter:
         self, basis: PointBasis, betas: np.ndarray, states: list[State], views: list[View],
         faces: Sequence[Face], parts: Sequence[Parts | None],
     ) -> tuple[np.ndarray, list[State]]:  # fmt: skip
-        outline_basis = vertex_basis(self.model, self.outline.vertices)
-        both = joined(basis, outline_basis)
-        for _ in range(3):  # targets depend on where the outline is now
-            wider = []
+        whole = vertex_basis(self.model, self.outline.vertices)
+        for _ in range(_OUTLINE_ROUNDS):  # targets depend on where the outline is now
+            goals, whitenings = [], []
             for view, state, face, part in zip(views, states, faces, parts, strict=True):
-                goal = pixels = solver.project(outline_basis, betas, state, view)
+                goal = pixels = solver.project(whole, betas, state, view)
                 whiten = np.zeros((len(pixels), 2, 2))
                 if part is not None:
                     goal, whiten = self.outline.targets(pixels, *part, face.box, yaw_deg(state.rotation))
-                wider.append(
-                    View(
-                        np.concatenate([view.points, goal]), np.concatenate([view.whiten, whiten]),
-                        view.mean, view.spread, view.K, view.viewmat,
-                    )
-                )  # fmt: skip
-            betas, states, _ = solver.solve(both, betas, states, wider, self.freedom, steps=4)
+                goals.append(goal)
+                whitenings.append(whiten)
+            active = np.any([w.any((1, 2)) for w in whitenings], axis=0)
+            both = joined(basis, whole.take(active))
+            wider = [
+                replace(
+                    view,
+                    points=np.concatenate([view.points, goal[active]]),
+                    whiten=np.concatenate([view.whiten, whiten[active]]),
+                )
+                for view, goal, whiten in zip(views, goals, whitenings, strict=True)
+            ]
+            betas, states, _ = solver.solve(both, betas, states, wider, self.freedom, steps=3)
         return betas, states
 
     def person(self, betas: np.ndarray) -> PointBasis:

@@ -274,10 +274,10 @@ def square_crop(
 
     scale = size / side
     shift = (size / 2 - centre[0] * scale, size / 2 - centre[1] * scale)
-    source, k = rgb, 1.0
+    source = rgb
     if scale < 0.5:  # warpAffine samples points: shrink by area first, or fine texture turns to noise
-        k = 2 * scale
-        source = cv2.resize(rgb, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
+        half = (max(1, round(2 * scale * rgb.shape[1])), max(1, round(2 * scale * rgb.shape[0])))
+        source = cv2.resize(rgb, half, interpolation=cv2.INTER_AREA)
     kx, ky = source.shape[1] / rgb.shape[1], source.shape[0] / rgb.shape[0]
     # pixel centres are at +0.5 in our coordinates and at integers in OpenCV's
     matrix = np.array(

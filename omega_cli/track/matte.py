@@ -63,7 +63,7 @@ def solve_matte(
     prior[gaps], unknown = 0.15, unknown | (cv2.dilate(gaps.astype(np.uint8), _disc(2)) > 0) & photo
     alpha = _matting_laplacian_solve(rgb, prior, unknown)
     alpha = _local_colour_matte(rgb, alpha, unknown)
-    alpha = np.clip((alpha - 0.05) / 0.9, 0, 1) * photo
+    alpha = np.clip((alpha - 0.05) / 0.85, 0, 1) * photo
     return _own_soft_component(alpha, face_centre).astype(np.float32)
 
 
@@ -93,16 +93,24 @@ def _gaps_in_hair(rgb: np.ndarray, alpha: np.ndarray, hair: np.ndarray) -> np.nd
 def _local_colour_matte(rgb: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Alpha once more from the colours around: where each pixel lies between the local F and B.
 
-    Trusted as far as F and B differ and the pixel lies on the line between them.
+    Trusted as far as F and B differ and the pixel lies on the line between them. Both layers have a
+    texture of their own: within its width a pixel is wholly one or the other.
     """
     image = rgb.astype(np.float32) / 255
-    foreground, background = _layer(image, alpha**6, 16), _layer(image, (1 - alpha) ** 6, 16)
+    own, other = alpha**6, (1 - alpha) ** 6
+    foreground, background = _layer(image, own, 16), _layer(image, other, 16)
     axis = foreground - background
     contrast = (axis * axis).sum(2)
     at = ((image - background) * axis).sum(2) / (contrast + 1e-4)
+    low, high = (
+        1.5
+        * np.sqrt(_layer((image - mean) ** 2, weight, 16).mean(2).clip(0) / (contrast + 1e-4)).clip(0, 0.25)
+        for mean, weight in ((background, other), (foreground, own))
+    )
+    at_share = (at - low) / (1 - low - high)
     off_line = ((image - background - at[..., None] * axis) ** 2).sum(2)
     trust = 0.8 * contrast / (contrast + 0.03) * np.exp(-off_line / 0.01)
-    return np.where(unknown, alpha + trust * (at.clip(0, 1) - alpha), alpha).astype(np.float32)
+    return np.where(unknown, alpha + trust * (at_share.clip(0, 1) - alpha), alpha).astype(np.float32)
 
 
 def _layer(image: np.ndarray, weight: np.ndarray, radius: int) -> np.ndarray:
