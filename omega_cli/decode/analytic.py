@@ -44,7 +44,7 @@ def decode_surface(
     features: Tensor,  # [C, R, R], RGB first
     weight: Tensor,  # [1, R, R]
     *,
-    texel_sigma: float = 0.62,
+    texel_sigma: float = 0.6,
     opacity: float = 0.995,
     vertex_opacity: float = 0.4,
 ) -> Decoded:

@@ -10,7 +10,14 @@ from torch import Tensor
 from omega_cli.decode.eyes import complete_eyeball
 from omega_cli.decode.lids import LUMINANCE, lid_donors, unfolding
 from omega_cli.decode.mouth import inner_colour
-from omega_cli.decode.texture import complete_skin, fill_unseen, mirrored_uvs, seen_share
+from omega_cli.decode.texture import (
+    close_gaps,
+    complete_skin,
+    fill_unseen,
+    gap_radius,
+    mirrored_uvs,
+    seen_share,
+)
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
@@ -77,6 +84,8 @@ def complete_texture(
         mirror = mirrored_uvs(
             model.faces, model.uvs, model.uv_faces, model.mirror_index, face_index, barycentric
         )
+    closed_rgb, closed = close_gaps(rgb, share * (part == 0), gap_radius(rgb.shape[-1]))
+    rgb, share = (torch.where(part == 0, new, old) for new, old in ((closed_rgb, rgb), (closed, share)))
     seen, own, points = texels.read(share)[:, 0], texels.read(rgb), texels.points(vertices, model.faces)
     on_skin, balls = texels.part == 0, (texels.part == 1) | (texels.part == 2)
     donor = torch.ones_like(seen)

@@ -9,7 +9,7 @@ from omega_cli.options import opt
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    texel_sigma: float = opt(0.62, "Standard deviation of a UV Gaussian, in texel spacings.")
+    texel_sigma: float = opt(0.6, "Standard deviation of a UV Gaussian, in texel spacings.")
     opacity: float = opt(0.995, "Opacity of a UV Gaussian on the closed surface.")
     vertex_opacity: float = opt(
         0.4, "Opacity of a vertex Gaussian; modest, so that it does not blur texture."

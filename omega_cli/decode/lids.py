@@ -10,6 +10,7 @@ from omega_cli.head.model import HeadModel
 
 LUMINANCE = (0.299, 0.587, 0.114)
 LID_RING = 2.0  # ours: the skin around an eye, in radii of the ball from its centre
+LID_RIM = 1.2  # ours: nearer than this are lid rims and lash lines
 UNFOLD_FROM, UNFOLD_TO = 1.3, 2.5  # ours: growth of a face's area in a blink, from none to fully unfolding
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 
@@ -33,15 +34,16 @@ def lid_donors(
     radius: float,  # m, of the eyeballs
 ) -> Tensor:  # [N] in [0, 1]
     """What a seen skin texel may lend to the hidden skin of the lids: around each eye, brow, crease and
-    lashes are darker than skin and lend nothing."""
+    lashes are darker than skin and lend nothing, nor do the wet rims of the lids."""
     donor = torch.ones_like(luminance)
     for centre in eye_centres:
         distance = (points - centre).norm(dim=1) / radius
-        ring = (distance < LID_RING) & (share > 0.5)
+        ring = (distance > LID_RIM) & (distance < LID_RING) & (share > 0.5)
         if int(ring.sum()) < 20:
             continue
         usual = luminance[ring].quantile(0.6)
         bright = ((luminance / usual.clamp_min(1e-3) - 0.80) / 0.12).clamp(0, 1)
+        bright = bright * ((distance - LID_RIM) / 0.1).clamp(0, 1)
         far = ((distance - LID_RING) / 0.5).clamp(0, 1)
         donor = torch.minimum(donor, torch.maximum(bright, far))
     return donor

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SEEN_FROM, SEEN_TO = 0.002, 0.03  # ours: fused weights between which a texel passes from unseen to seen
-GAP = 2  # ours, texels of a 256 map: a gap this narrow is filled from its own rim
+SPLAT_VARIANCE = 1 / 6  # texels^2, of the bilinear kernel
+GAP = 1  # ours, texels of a 256 map: a gap twice as wide is filled from its own rim
 
 
 def seen_share(weight: Tensor) -> Tensor:
@@ -35,17 +36,19 @@ def fill_unseen(image: Tensor, trust: Tensor) -> Tensor:  # [C, R, R], [1, R, R]
 
 
 def sharpen(image: Tensor, covered: Tensor, sigma: float) -> Tensor:  # [C, R, R], [1, R, R] -> [C, R, R]
-    """Undo, to first order, the blur of drawing each texel as a Gaussian of `sigma` texels.
+    """Undo, to first order, the blur of splatting a texel bilinearly and drawing it as a Gaussian of
+    `sigma` texels.
 
-    That blur is 1 + sigma^2 / 2 times the Laplacian; the difference from a [1 2 1] average is a quarter of
-    it with the sign turned, so twice sigma^2 of that difference is added. Uncovered texels count for nothing.
+    A blur of variance s^2 is 1 + s^2 / 2 times the Laplacian; the difference from a [1 2 1] average is a
+    quarter of it with the sign turned, so 2 s^2 of that difference is added. Uncovered texels count for
+    nothing.
     """
     kernel = image.new_tensor([0.25, 0.5, 0.25])
     both = torch.cat([image * covered, covered])[:, None]
     both = F.conv2d(both, kernel.view(1, 1, 1, 3), padding=(0, 1))
     both = F.conv2d(both, kernel.view(1, 1, 3, 1), padding=(1, 0))[:, 0]
     detail = image - both[:-1] / both[-1:].clamp_min(1e-6)
-    return (image + 2 * sigma**2 * detail * covered).clamp(0, 1)
+    return (image + 2 * (sigma**2 + SPLAT_VARIANCE) * detail * covered).clamp(0, 1)
 
 
 def mirrored_uvs(
@@ -81,6 +84,19 @@ def sample_uv(image: Tensor, uv: Tensor) -> Tensor:  # [C, R, R], [..., 2] -> [.
     return out[0, :, 0].T.reshape(*uv.shape[:-1], -1) * valid[..., None]
 
 
+def close_gaps(rgb: Tensor, share: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Fill the gaps up to 2 radius texels wide between seen texels from their own rims: (rgb, share).
+
+    Where the surface is foreshortened, seen texels are strewn; what lies between them was seen as well.
+    """
+    wide = F.pad(share[None], (radius,) * 4)  # beyond the map nothing was seen
+    wide = F.max_pool2d(wide, 2 * radius + 1, 1, radius)
+    closed = -F.max_pool2d(-wide, 2 * radius + 1, 1, radius)[0, :, radius:-radius, radius:-radius]
+    closed = torch.maximum(closed, share)
+    rim = fill_unseen(rgb, share)
+    return torch.where(closed > share, rgb * share + rim * (1 - share), rgb), closed
+
+
 def complete_skin(
     rgb: Tensor,  # [3, R, R]
     share: Tensor,  # [1, R, R] in [0, 1]
@@ -88,8 +104,8 @@ def complete_skin(
     mirror_uv: Tensor | None,  # [R, R, 2]
     donor: Tensor | None = None,  # [R, R] in [0, 1]
 ) -> Tensor:  # [3, R, R]
-    """Skin and hair: seen texels as they are; small gaps from their rim; then the mirrored side where that
-    was seen; then what lies around.
+    """Skin and hair: seen texels as they are; then the mirrored side where that was seen; then what lies
+    around.
 
     Only skin texels give colour, so nothing of an eye or a mouth runs into a lid or a lip, and among them
     only as far as `donor` says (a lash line is no model for the lid above it).
@@ -98,7 +114,7 @@ def complete_skin(
     giving = share if donor is None else share * donor
     if mirror_uv is not None:
         # Beside a seen texel its own side is the better guess: the light differs across a face.
-        radius = max(1, round(GAP * rgb.shape[-1] / 256))
+        radius = gap_radius(rgb.shape[-1])
         beside = F.max_pool2d(share[None], 2 * radius + 1, 1, radius)[0]
         other = sample_uv(torch.cat([rgb * giving, giving]), mirror_uv).permute(2, 0, 1)
         other_share = other[3:] * skin * (1 - beside)
@@ -107,3 +123,7 @@ def complete_skin(
         share, giving = (t + (1 - t) * other_share for t in (share, giving))
     around = fill_unseen(rgb, giving)
     return rgb * share + around * (1 - share)
+
+
+def gap_radius(size: int) -> int:
+    return max(1, round(GAP * size / 256))

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omega_cli.decode.texture import complete_skin, fill_unseen, mirrored_uvs, sample_uv, seen_share
+from omega_cli.decode.texture import (
+    SPLAT_VARIANCE,
+    close_gaps,
+    complete_skin,
+    fill_unseen,
+    mirrored_uvs,
+    sample_uv,
+    seen_share,
+    sharpen,
+)
 from omega_cli.geometry.uvmap import rasterize_uv
 
 
@@ -98,3 +110,36 @@ def test_samples_at_texel_centres_are_the_texels() -> None:
     assert torch.allclose(sample_uv(image, uv).permute(2, 0, 1), image, atol=1e-6)
     uv[0, 0] = float("nan")
     assert sample_uv(image, uv)[0, 0].abs().max() == 0
+
+
+@pytest.mark.parametrize("wavelength", [6.0, 10.0, 24.0])
+def test_sharpening_undoes_most_of_the_blur_of_drawing(wavelength: float) -> None:
+    sigma, x = 0.6, torch.arange(96.0)
+    wave = 0.5 + 0.2 * torch.sin(2 * math.pi * x / wavelength).expand(1, 96, 96)
+    transfer = math.exp(-0.5 * (sigma**2 + SPLAT_VARIANCE) * (2 * math.pi / wavelength) ** 2)
+
+    def drawn(image: torch.Tensor) -> torch.Tensor:  # a Gaussian only dims a sine
+        return 0.5 + (image - 0.5) * transfer
+
+    inner = slice(8, 88)
+    before = (drawn(wave) - wave)[..., inner].abs().max()
+    after = (drawn(sharpen(wave, torch.ones(1, 96, 96), sigma)) - wave)[..., inner].abs().max()
+    assert after < 0.45 * before
+
+
+def test_sharpening_leaves_flat_colour_alone_up_to_the_rim() -> None:
+    covered = torch.zeros(1, 32, 32)
+    covered[:, 8:20, 5:25] = 1
+    image = torch.where(covered > 0, 0.6, torch.rand(3, 32, 32))
+    assert torch.allclose(sharpen(image, covered, 0.6), image, atol=1e-6)
+
+
+def test_gaps_between_strewn_texels_take_their_rims_colour_and_large_holes_stay_open() -> None:
+    share = torch.zeros(1, 64, 64)
+    share[:, 16:48:2, 16:48] = 1  # every other row of a foreshortened lid
+    share[:, :, 40:] = 0
+    rgb = torch.where(share > 0, 0.2, torch.tensor(0.9)).expand(3, 64, 64)
+    out, closed = close_gaps(rgb, share, 1)
+    assert closed[0, 16:47, 16:40].min() == 1 and (out[:, 16:47, 16:40] - 0.2).abs().max() < 1e-5
+    assert closed[0, :14].max() == 0 and closed[0, :, 42:].max() == 0
+    assert torch.equal(out[:, closed[0] == 0], rgb[:, closed[0] == 0])
