@@ -114,8 +114,8 @@ def convert_flame_pickle(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a head npz (see `assets.load_head`) from an official FLAME pickle.
 
     Files beside it are used where they are: head_template.obj (or head_template_mesh.obj) for the UV layout,
-    FLAME_masks.pkl for the regions, landmark_embedding.npy for the 68 points. Raises OmegaError when the pickle is
-    no FLAME model or holds anything but arrays.
+    FLAME_masks.pkl for the regions, landmark_embedding.npy for the 68 points. Raises OmegaError when the
+    pickle is no FLAME model or holds anything but arrays.
     """
     path = Path(path)
     try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # MediaPipe's face contour from the forehead over the subject's left cheek to the chin and back.
-FACE_OVAL = (
+FACE_OVAL: tuple[int, ...] = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
@@ -25,7 +25,7 @@ RIGHT_IRIS, LEFT_IRIS = range(468, 473), range(473, 478)  # pupil, then four poi
 
 
 def jaw_line() -> list[list[int]]:
-    """MediaPipe paths from the chin to the right ear and to the left ear: iBUG 8..0 and 8..16, evenly spaced."""
+    """MediaPipe paths from the chin to each ear, right first: iBUG 8..0 and 8..16 lie evenly on them."""
     chin = FACE_OVAL.index(152)
     right = list(FACE_OVAL[chin : FACE_OVAL.index(127) + 1])
     left = list(FACE_OVAL[FACE_OVAL.index(356) : chin + 1])[::-1]

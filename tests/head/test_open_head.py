@@ -63,7 +63,7 @@ def test_skin_is_one_manifold_surface_facing_outwards(model: HeadModel) -> None:
     assert max(directed.values()) == 1  # consistent winding, no edge with three faces
     open_edges = [edge for edge in directed if edge[::-1] not in directed]
     graph = sp.coo_matrix((np.ones(len(open_edges)), np.array(open_edges).T), shape=[len(inside)] * 2)
-    count, label = csgraph.connected_components(graph, directed=False)
+    _, label = csgraph.connected_components(graph, directed=False)
     loops = [n for n in np.bincount(label) if n > 1]
     assert len(loops) == 3  # the bust's edge and two eye openings
     graph = sp.coo_matrix(

@@ -36,7 +36,7 @@ def main() -> None:
     started = time.monotonic()
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - started:6.1f} s  {text}", file=sys.stderr)
+        sys.stderr.write(f"{time.monotonic() - started:6.1f} s  {text}\n")
 
     source = Source(options.wheel)
     head = assemble(source)

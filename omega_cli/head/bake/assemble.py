@@ -1,4 +1,8 @@
-"""Puts the parts together: geometry, bases, joints, weights, regions, albedo (everything but UV, landmarks)."""
+"""Puts the parts together: geometry, bases, joints, weights."""
+
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
 
 from __future__ import annotations
 
@@ -17,11 +21,12 @@ from omega_cli.head.bake.source import METRES, Source
 
 COMPONENTS = 120
 
-# Where the source's mouth parts sit a little wrong (m): its incisors end above the upper lip's edge, so that an
-# opening mouth shows none, its tongue fills the mouth, and its short lashes dip into the lids.
+# Where the source's parts sit a little wrong (m): its incisors end above the upper lip's edge, so that an
+# opening mouth shows none, its tongue fills the mouth, and the shortened lashes dip into the lids.
 NUDGE = {
     "upper_lash": (0.0, 0.0, 0.0006), "lower_lash": (0.0, -0.0002, 0.0007),
-    "upper_teeth": (0.0, -0.0030, 0.0018), "lower_teeth": (0.0, -0.0008, 0.0010), "tongue": (0.0, -0.0040, -0.0020),
+    "upper_teeth": (0.0, -0.0030, 0.0018), "lower_teeth": (0.0, -0.0008, 0.0010),
+    "tongue": (0.0, -0.0040, -0.0020),
 }  # fmt: skip
 
 

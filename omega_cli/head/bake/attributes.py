@@ -56,8 +56,9 @@ def regions(head: Head) -> dict[str, np.ndarray]:
         "skin": skin, "face": face, "scalp": scalp, "neck": neck, "boundary": boundary, "ears": ears,
         "left_ear": ears & (x > 0), "right_ear": ears & (x < 0), "eyes": eye, "left_eye": eye & (x > 0),
         "right_eye": eye & (x < 0), "lips": lips, "teeth": head.of("upper_teeth", "lower_teeth"),
-        "upper_teeth": head.of("upper_teeth"), "lower_teeth": head.of("lower_teeth"), "tongue": head.of("tongue"),
-        "mouth_inside": cavity, "lashes": head.of("upper_lash", "lower_lash"), "nose": nose,
+        "upper_teeth": head.of("upper_teeth"), "lower_teeth": head.of("lower_teeth"),
+        "tongue": head.of("tongue"), "mouth_inside": cavity, "nose": nose,
+        "lashes": head.of("upper_lash", "lower_lash"),
         "eye_region": eye_region, "forehead": face & (y > brow + 0.008) & (z > 0.03),
     }  # fmt: skip
 

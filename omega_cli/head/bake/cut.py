@@ -1,5 +1,9 @@
 """Our own cut of the body: head and neck down to a short bust, sockets opened, scalp refined."""
 
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,8 +22,8 @@ from omega_cli.head.bake.halfmesh import (
 )
 from omega_cli.head.bake.source import METRES, Source
 
-# The bust's edge: an ellipsoid about the head (metres, source frame: x 0 = middle). It passes the notch of the
-# breastbone, the trapezius a hand's breadth from the neck, and the seventh vertebra.
+# The bust's edge: an ellipsoid about the head (metres, source frame: x 0 = middle). It passes the notch of
+# the breastbone, the trapezius a hand's breadth from the neck, and the seventh vertebra.
 BUST_CENTRE = np.array([0.0, 0.690, 0.012])
 BUST_RADII = np.array([0.128, 0.172, 0.172])
 SCALP_EDGE = 0.0075  # m: longer scalp edges are split

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,13 @@ def detect(model: HeadModel, wheel: Path, count: int, seed: int) -> list[Sample]
     return samples
 
 
+def _nearest(covered: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """For every pixel [H, W] the distance (px) to the nearest covered one, and its row and column."""
+    found: Any = distance_transform_edt(~covered.numpy(), return_indices=True)
+    distance, (row, column) = found
+    return torch.from_numpy(distance), (torch.from_numpy(row).long(), torch.from_numpy(column).long())
+
+
 def _cast(model: HeadModel, sample: Sample, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """UV [L, 2] under each detected point on the allowed faces [F] bool, and whether it was hit [L]."""
     idx = torch.nonzero(allowed).squeeze(1)
@@ -78,11 +86,11 @@ def _cast(model: HeadModel, sample: Sample, allowed: Tensor) -> tuple[Tensor, Te
     centre = sample.portrait.vertices[model.faces].mean(1)
     front = (normal * camera.view_directions(centre)).sum(-1) > 0.05
     seen &= front[face]
-    distance, nearest = distance_transform_edt(~seen.numpy(), return_indices=True)
+    distance, nearest = _nearest(seen)
     pixel = (sample.points * CAST_SIZE / SIZE).floor().long().clamp(0, CAST_SIZE - 1)
     x, y = pixel.unbind(1)
-    row, column = torch.from_numpy(nearest[0])[y, x].long(), torch.from_numpy(nearest[1])[y, x].long()
-    hit = torch.from_numpy(distance)[y, x] <= CAST_RADIUS
+    row, column = nearest[0][y, x], nearest[1][y, x]
+    hit = distance[y, x] <= CAST_RADIUS
     corners = model.uvs[model.uv_faces[face[row, column]]]  # [L, 3, 2]
     uv = (corners * fragments.barycentric[row, column][..., None]).sum(1)
     return uv, hit
@@ -105,8 +113,7 @@ class Locator:
         self.size = size
         raster: UVRaster = rasterize_uv(model.uvs, model.uv_faces, size)
         covered = raster.covered & allowed[raster.face_index.clamp_min(0)]
-        nearest = distance_transform_edt(~covered.numpy(), return_distances=False, return_indices=True)
-        rows, columns = (torch.from_numpy(n).long() for n in nearest)
+        _, (rows, columns) = _nearest(covered)
         self.face, self.barycentric = raster.face_index[rows, columns], raster.barycentric[rows, columns]
 
     def __call__(self, uv: Tensor) -> tuple[Tensor, Tensor]:  # [..., 2] -> [...], [..., 3]

@@ -1,8 +1,12 @@
 """Injective flattening of a disc onto a rectangle: Tutte's embedding, then distortion descent.
 
-The descent is scaled local-global (the symmetric Dirichlet energy with reweighted quadratic proxies and a line
-search that never crosses a flip), so every triangle keeps its orientation throughout.
+The descent is scaled local-global (Rabinovich et al. 2017: the symmetric Dirichlet energy with reweighted
+quadratic proxies, and a line search that never crosses a flip), so every triangle keeps its orientation.
 """
+
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
 
 from __future__ import annotations
 
@@ -99,7 +103,7 @@ def descend(
     shapes = _local_shapes(vertices, faces, density)
     inverse = np.linalg.inv(shapes)
     weight = np.linalg.det(shapes) / 2 * importance
-    V, F = len(uv), len(faces)
+    V = len(uv)
     # J = E inverse: each row of J is a combination of the three corners' coordinates
     B = np.concatenate([-inverse.sum(1, keepdims=True), inverse], axis=1)  # [F, 3, 2]
     unknown = np.flatnonzero(free.T.ravel())  # u block, then v block
@@ -112,7 +116,7 @@ def descend(
         W2 = U @ (w2[:, :, None] * U.transpose(0, 2, 1)) * weight[:, None, None]  # [F, 2, 2]
         R = U @ Vt
         # energy sum tr((J - R)^T W2 (J - R)); J_ab = sum_c B_cb x_ca
-        H = np.einsum("fab,fcd,fed->fcaeb", W2, B, B).reshape(F, 3, 2, 3, 2)
+        H = np.einsum("fab,fcd,fed->fcaeb", W2, B, B)
         g = np.einsum("fab,fbd,fcd->fca", W2, R, B)
         index = faces[:, :, None] + np.array([0, V])[None, None]  # [F, 3, 2]
         rows = np.broadcast_to(index[:, :, :, None, None], H.shape).ravel()

@@ -3,6 +3,10 @@
 Only the left half (x >= 0) is edited and then mirrored, so the result is exactly symmetric.
 """
 
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
+
 from __future__ import annotations
 
 from dataclasses import dataclass

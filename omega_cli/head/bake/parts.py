@@ -1,5 +1,9 @@
 """The loose parts inside and around the skin: eyeballs (our own spheres), teeth, tongue, lashes."""
 
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,5 +1,9 @@
 """A prior over plausible adults on the source's sliders, and the identity basis it implies."""
 
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
+
 from __future__ import annotations
 
 import itertools
@@ -15,9 +19,9 @@ LEVELS = {
     "weight": ("minweight", "averageweight", "maxweight"),
 }
 
-# Standard deviation of each local slider, in millimetres at the vertex that it moves most. Ours: sized so that
-# the sliders of one room together give about the spread of adult anthropometry (head height 7 mm, nose length
-# and mouth width 3.5 mm, interpupillary distance 3.5 mm, chin height 3 mm).
+# Standard deviation of each local slider, in millimetres at the vertex that it moves most. Ours: sized so
+# that the sliders of one room together give about the spread of adult anthropometry (head height 7 mm, nose
+# length and mouth width 3.5 mm, interpupillary distance 3.5 mm, chin height 3 mm).
 ROOM_MM = {
     "head": 2.6, "forehead": 2.0, "eyebrows": 1.5, "eyes": 0.8, "nose": 1.3, "mouth": 1.1,
     "ears": 1.6, "chin": 1.8, "cheek": 1.4, "neck": 3.0,
@@ -27,7 +31,8 @@ SLIDER_MM = {
     "head-square": 1.5, "head-diamond": 1.5, "head-triangular": 1.5, "head-invertedtriangular": 1.5,
     "head-trans-backward-forward": 0.0, "head-trans-down-up": 0.0, "head-trans-in-out": 0.0,
     "ear-shape-pointed-triangle": 0.7, "ear-flap-decr-incr": 1.0, "ear-wing-decr-incr": 2.2,
-    "neck-double-decr-incr": 1.5, "neck-trans-in-out": 0.0, "nose-trans-in-out": 0.0, "mouth-trans-in-out": 0.0,
+    "neck-double-decr-incr": 1.5, "neck-trans-in-out": 0.0, "nose-trans-in-out": 0.0,
+    "mouth-trans-in-out": 0.0,
     "eye-scale-decr-incr": 0.5, "eye-trans-in-out": 1.2, "eye-trans-down-up": 1.0,
     "mouth-scale-horiz-decr-incr": 1.6, "nose-scale-vert-decr-incr": 1.8, "nose-scale-depth-decr-incr": 1.8,
     "nose-scale-horiz-decr-incr": 1.3,

@@ -1,4 +1,4 @@
-"""Random synthetic portraits of the head, good enough for a face detector: brows, lashes, light, background."""
+"""Random synthetic portraits of the head, good enough for a face detector: brows, light, background."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Portrait:
 
 
 def brow_amount(rest: Tensor, eye: Tensor) -> Tensor:
-    """[...] in [0, 1]: how much of the brow covers a template point [..., 3] (m). eye: left eye centre [3]."""
+    """[...] in [0, 1]: how much brow covers a template point [..., 3] (m). eye: left eye's centre [3]."""
     x, y = rest[..., 0].abs() - eye[0], rest[..., 1] - eye[1]
     middle = 0.0190 + 0.0030 * (1 - ((x - 0.006) / 0.018) ** 2)
     half = 0.0044 * (1 - ((x - 0.004) / 0.026) ** 2).clamp_min(0)

@@ -1,5 +1,9 @@
 """Joints, their regressor and the skinning weights of the open head (metres, head frame)."""
 
+# pyright: reportArgumentType=false, reportOptionalSubscript=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# (scipy's own stubs mistype sparse algebra)
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,8 +12,8 @@ import scipy.sparse.linalg as spl
 
 from omega_cli.head.bake.cut import cotangent_laplacian
 
-# Pivots relative to the ear canals (m). Ours: the neck bends about the second vertebra, the bust's root is the
-# first thoracic one.
+# Pivots relative to the ear canals (m). Ours: the neck bends about the second vertebra, the bust's root is
+# the first thoracic one.
 NECK_JOINT = np.array([0.0, -0.030, -0.012])
 ROOT_JOINT = np.array([0.0, -0.130, -0.025])
 PARENTS = (-1, 0, 1, 1, 1)

@@ -1,8 +1,8 @@
 """The UV layout: one continuous island for all skin, a strip below it for what lies inside the head.
 
-The skin is cut along the middle of the back, from the bust's edge to the crown; the left half is flattened onto
-half of a rectangle and mirrored, so the layout is exactly symmetric: (u, v) <-> (1 - u, v). Mouth cavity and the
-lining of the eye sockets stay attached, with little room; face and scalp get most of it.
+The skin is cut along the middle of the back, from the bust's edge to the crown; the left half is flattened
+onto half of a rectangle and mirrored, so the layout is exactly symmetric: (u, v) <-> (1 - u, v). Mouth cavity
+and the lining of the eye sockets stay attached, with little room; face and scalp get most of it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CROWN = np.array([0.0, 0.118, -0.030])  # the seam starts at the midline vertex 
 
 # Wanted share of the square for each region, in order of precedence (ours).
 SHARES = {
-    "mouth_inside": 0.008, "ears": 0.040, "boundary": 0.022, "eye_region": 0.044, "lips": 0.017, "nose": 0.024,
-    "face": 0.240, "scalp": 0.328, "neck": 0.155,
+    "mouth_inside": 0.008, "ears": 0.040, "boundary": 0.022, "eye_region": 0.044, "lips": 0.017,
+    "nose": 0.024, "face": 0.240, "scalp": 0.328, "neck": 0.155,
 }  # fmt: skip
 SHARE_ROUNDS = 3  # the wanted densities are corrected by what came out
 EYE_HOLE = 0.0015
@@ -70,7 +70,7 @@ def _welded(head: Head, uvs: np.ndarray, uv_faces: np.ndarray) -> tuple[np.ndarr
     key = np.concatenate(
         [head.faces.reshape(-1, 1), np.round(uvs[uv_faces.ravel()] * 1e7).astype(np.int64)], axis=1
     )
-    unique, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
     return uvs[uv_faces.ravel()[first]], inverse.reshape(-1, 3)
 
 
