@@ -263,5 +263,6 @@ class BoundGaussians:
             raise ValueError(f"vertices must be {wanted}, got {got}")
         if faces is not None and faces is not self.faces and not torch.equal(faces, self.faces):
             raise ValueError("faces differ from those the Gaussians are bound to")
-        motion, *where = self._prepared
-        return pose_gaussians(self.canonical, motion, vertices, *where, backend=backend)
+        motion, corners, barycentric, shift = self._prepared
+        everything = self.canonical
+        return pose_gaussians(everything, motion, vertices, corners, barycentric, shift, backend=backend)

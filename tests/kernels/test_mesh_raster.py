@@ -1,0 +1,142 @@
+"""The mesh z-buffer: native = reference, no cracks, nearest wins."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from omega_cli.kernels.mesh_raster import Fragments, _mesh_raster, rasterize_mesh
+
+BACKENDS = ["native", "torch"]
+
+
+def soup(count: int, H: int, W: int, seed: int, perspective: bool) -> tuple[Tensor, Tensor]:
+    """Random triangles in clip space, some reaching out of the image or behind the near plane."""
+    g = torch.Generator().manual_seed(seed)
+    pixel = torch.rand(count, 1, 2, generator=g) * torch.tensor([W * 1.2, H * 1.2]) - 0.1 * W
+    pixel = pixel + torch.randn(count, 3, 2, generator=g) * 0.15 * W
+    z = 0.5 + torch.rand(count, 3, 1, generator=g)
+    z[: count // 10, 0] = -0.2
+    w = z if perspective else torch.ones_like(z)
+    clip = torch.cat([pixel * w, z, w], -1).reshape(-1, 4)
+    return clip, torch.arange(3 * count).reshape(count, 3)
+
+
+def grid_mesh(n: int, jitter: float, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A wavy sheet of 2 n^2 triangles over the whole image, inner vertices moved at random."""
+    g = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(n + 1.0), torch.arange(n + 1.0), indexing="ij")
+    moved = torch.rand(2, n + 1, n + 1, generator=g) - 0.5
+    moved[:, [0, -1]] = moved[:, :, [0, -1]] = 0
+    pixel = (torch.stack([x, y]) + jitter * moved).reshape(2, -1).T * size / n
+    z = 1 + 0.3 * torch.rand(len(pixel), 1, generator=g)
+    corner = (torch.arange(n)[:, None] * (n + 1) + torch.arange(n)).reshape(-1)
+    a, b, c, d = corner, corner + 1, corner + n + 2, corner + n + 1
+    faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([c, d, a], 1)])
+    return torch.cat([pixel * z, z, z], 1), faces
+
+
+def assert_same(got: Fragments, wanted: Fragments, mismatches: float) -> None:
+    same = got.face_index == wanted.face_index
+    assert (~same).float().mean() <= mismatches
+    both = same & got.mask
+    torch.testing.assert_close(got.depth[both], wanted.depth[both], atol=1e-4, rtol=0)
+    torch.testing.assert_close(got.barycentric[both], wanted.barycentric[both], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("perspective", [True, False])
+def test_native_equals_reference(perspective: bool, vector_width: int) -> None:
+    for count, (H, W), seed in ((1, (8, 8), 0), (60, (50, 37), 1), (300, (64, 100), 2), (40, (1, 33), 3)):
+        clip, faces = soup(count, H, W, seed, perspective)
+        got = rasterize_mesh(clip, faces, (H, W), backend="native")
+        wanted = rasterize_mesh(clip, faces, (H, W), backend="torch")
+        assert_same(got, wanted, mismatches=2e-3)  # a pixel centre on an edge may fall to either side
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_sheet_has_no_cracks(backend: str, vector_width: int) -> None:
+    for jitter, seed in ((0.0, 0), (0.9, 1), (0.9, 2)):
+        clip, faces = grid_mesh(16, jitter, 64, seed)  # jitter 0: edges run through pixel corners
+        fragments = rasterize_mesh(clip, faces, (64, 64), backend=backend)
+        assert fragments.mask.all()
+        # at the chosen point of the chosen face the sheet projects to the pixel centre
+        point = (clip[faces[fragments.face_index]] * fragments.barycentric[..., None]).sum(2)
+        row, column = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+        centre = torch.stack([column, row], -1) + 0.5
+        torch.testing.assert_close(point[..., :2] / point[..., 3:], centre, atol=2e-4, rtol=0)
+        torch.testing.assert_close(point[..., 2], fragments.depth, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_edges_through_pixel_centres_leave_no_crack(backend: str) -> None:
+    corners = torch.tensor([[0.5, 0.5], [8.5, 0.5], [8.5, 8.5], [0.5, 8.5]])
+    clip = torch.cat([corners, torch.ones(4, 2)], 1)
+    fragments = rasterize_mesh(clip, torch.tensor([[0, 1, 2], [0, 3, 2]]), (9, 9), backend=backend)
+    assert fragments.mask.all()
+    assert (fragments.face_index.diagonal() == 0).all()  # on the shared diagonal the lower index wins
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_axis_aligned_square_covers_exactly_its_pixels(backend: str) -> None:
+    corners = torch.tensor([[2.2, 1.0], [6.6, 1.0], [6.6, 4.2], [2.2, 4.2]])
+    clip = torch.cat([corners, torch.full((4, 1), 3.0), torch.ones(4, 1)], 1)
+    fragments = rasterize_mesh(clip, torch.tensor([[0, 1, 2], [2, 3, 0]]), (8, 8), backend=backend)
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[1:4, 2:7] = True  # centres 1.5 .. 3.5 and 2.5 .. 6.5
+    assert torch.equal(fragments.mask, expected)
+    torch.testing.assert_close(fragments.depth[expected], torch.full((15,), 3.0))
+    assert fragments.depth[~expected].isinf().all()
+    assert not fragments.barycentric[~expected].any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nearest_wins_and_equal_depth_goes_to_the_lower_index(backend: str) -> None:
+    square = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    depths = (2.0, 1.0, 1.0, 3.0)
+    clip = torch.cat([torch.cat([square * z, torch.full((3, 2), z)], 1) for z in depths])
+    fragments = rasterize_mesh(clip, torch.arange(12).reshape(4, 3), (4, 4), backend=backend)
+    assert (fragments.face_index == 1).all() and (fragments.depth == 1).all()
+    flipped = rasterize_mesh(clip, torch.arange(12).reshape(4, 3).flip(1), (4, 4), backend=backend)
+    assert torch.equal(flipped.face_index, fragments.face_index)  # both sides are drawn
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_broken_faces_are_left_out_whole(backend: str) -> None:
+    clip = torch.tensor([[0.0, 0.0, 1.0, 1.0], [9.0, 0.0, 1.0, 1.0], [0.0, 9.0, 1.0, 1.0]]).repeat(6, 1)
+    clip[:, 2] = torch.arange(1.0, 7).repeat_interleave(3)
+    clip[0, 0] = float("nan")
+    clip[3, 2] = float("inf")
+    clip[6, 2] = 0.005  # nearer than the near plane
+    clip[9, 3] = 0.0
+    clip[12:15, 0] = 2.0  # no area
+    fragments = rasterize_mesh(clip, torch.arange(18).reshape(6, 3), (4, 4), backend=backend)
+    assert (fragments.face_index == 5).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_to_draw_and_faces_that_do_not_exist(backend: str) -> None:
+    clip = torch.ones(3, 4)
+    fragments = rasterize_mesh(clip, torch.zeros(0, 3, dtype=torch.int64), (5, 6), backend=backend)
+    assert fragments.face_index.shape == (5, 6) and not fragments.mask.any()
+    assert fragments.depth.isinf().all()
+    for wrong in (3, -1):
+        with pytest.raises(ValueError, match=r"outside 0 \.\. 2"):
+            rasterize_mesh(clip, torch.tensor([[0, 1, wrong]]), (4, 4), backend=backend)
+
+
+def test_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
+    clip, faces = soup(400, 90, 80, 4, True)
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(rasterize_mesh(clip, faces, (90, 80), backend="native"))
+    for other in results[1:]:
+        assert torch.equal(other.face_index, results[0].face_index)
+        assert torch.equal(other.barycentric, results[0].barycentric)
+        assert torch.equal(other.depth, results[0].depth)
+
+
+def test_operator_is_well_formed() -> None:
+    clip, faces = soup(10, 20, 20, 0, True)
+    torch.library.opcheck(_mesh_raster, (clip, faces, 20, 20))
