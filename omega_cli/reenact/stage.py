@@ -161,7 +161,7 @@ def save_motion(path: Path, moved: DriverMotion, head: HeadModel) -> None:
 
 
 def _load_motion(path: Path, film_path: Path | None, head: HeadModel) -> DriverMotion:
-    """A motion file; a plain flame.npz over T frames has its neutral estimated."""
+    """A motion file; what it does not say of the driver's neutral is estimated."""
     params, meta = codecs.load_params(path), codecs.load_params_meta(path)
     if params.expression.shape[1] != head.E:
         raise OmegaError(
@@ -175,11 +175,10 @@ def _load_motion(path: Path, film_path: Path | None, head: HeadModel) -> DriverM
     valid = torch.as_tensor(arrays.get("valid", np.ones(frames, bool))).bool()
     if len(times) != frames or len(valid) != frames or frames == 0:
         raise OmegaError(f"{path} holds {frames} frames but {len(times)} times.", "Track the driver again.")
-    if all(f"neutral_{name}" in arrays for name in NEUTRAL_FIELDS):
-        still = {n: torch.from_numpy(arrays[f"neutral_{n}"].astype(np.float32)) for n in NEUTRAL_FIELDS}
-        neutral = params.frame(0).replace(**still)
-    else:
-        neutral = video.neutral_of(params, valid.numpy() if valid.any() else np.ones(frames, bool))
+    neutral = video.neutral_of(params, valid.numpy() if valid.any() else np.ones(frames, bool))
+    known = [name for name in NEUTRAL_FIELDS if f"neutral_{name}" in arrays]
+    still = {name: torch.from_numpy(arrays[f"neutral_{name}"].astype(np.float32)) for name in known}
+    neutral = neutral.replace(**still)
     return DriverMotion(params, neutral, fps, times, valid, film_path, {})
 
 

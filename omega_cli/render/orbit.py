@@ -40,21 +40,20 @@ def frame_head(vertices: Tensor, fill: float = 0.92) -> Framing:
     return Framing(centre, float(spread) * DISTANCE / fill)
 
 
-def frame_portrait(vertices: Tensor, top: float = 0.9, side: float = 0.8, hem: float = 0.02) -> Framing:
+def frame_portrait(vertices: Tensor, top: float = 0.9, side: float = 0.8, hem: float = 0.035) -> Framing:
     """Framing for a face that is filmed from the front: the bust runs out of the picture's lower edge.
 
-    The crown reaches `top` of the upper half, nothing passes `side` of the half width at rest (room for
-    turns), and the lowest `hem` m of the bust [V, 3] stay outside.
+    The crown reaches `top` of the upper half, the head stays within `side` of the half width at rest
+    (room for turns), and the lowest `hem` m of the bust stay outside (a little less at the back, which
+    is farther away). vertices [V, 3] m.
     """
     low, high = vertices.amin(0), vertices.amax(0)
     bottom = low[1] + hem
-    half = (high[1] - bottom) / (1 + top)
+    middle = (low + high) / 2
     head = vertices[vertices[:, 1] > low[1] + 0.4 * (high[1] - low[1])]  # not the shoulders
-    wide = (head[:, 0] - (low[0] + high[0]) / 2).abs().amax() / side
-    nearest = DISTANCE / (DISTANCE - (high[2] - low[2]) / 2)  # what is nearer looks larger
-    half = torch.maximum(half, wide) * nearest
-    centre = torch.stack([(low[0] + high[0]) / 2, bottom + half / nearest, (low[2] + high[2]) / 2])
-    return Framing(centre, float(half))
+    wide = (head[:, 0] - middle[0]).abs().amax() / side
+    half = torch.maximum((high[1] - bottom) / (1 + top), wide)
+    return Framing(torch.stack([middle[0], bottom + half, middle[2]]), float(half))
 
 
 def turntable(framing: Framing, frames: int, size: int) -> list[Camera]:

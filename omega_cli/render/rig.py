@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
+
+HEM_FADE = 0.014  # m, ours: the bust's cut edge fades out over this length
+
+
+def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
+    """The same Gaussians, fading to transparent towards the edge where the neck was cut."""
+    hem = hem_vertices(head)
+    if not len(hem):
+        return bound
+    means = bound.canonical.means
+    away = torch.cat([torch.cdist(part, bound.vertices[hem]).amin(1) for part in means.split(16_384)])
+    share = (away / HEM_FADE).clamp(0, 1)
+    share = share * share * (3 - 2 * share)
+    count = len(bound.uv)
+    return replace(
+        bound,
+        uv=replace(bound.uv, opacities=bound.uv.opacities * share[:count]),
+        vertex=replace(bound.vertex, opacities=bound.vertex.opacities * share[count:]),
+    )
+
+
+def hem_vertices(head: HeadModel) -> Tensor:  # [n] long
+    """Vertices on the open edge of the neck: on an edge of one face only, on the skin's lower part."""
+    sides = torch.cat([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]])
+    pairs, count = sides.sort(1).values.unique(dim=0, return_counts=True)
+    rim = pairs[count == 1].flatten().unique()
+    low = head.v_template[:, 1] < (head.J_regressor[1] @ head.v_template)[1]
+    if "skin" in head.regions:  # the mouth's bag has open edges too
+        low = low & head.regions["skin"]
+    return rim[low[rim]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +72,8 @@ class Rig:
         Raises ValueError where the Gaussians and the head do not belong together.
         """
         shaped = head.identity(params.betas, offsets)
-        return Rig(head, params, shaped, BoundGaussians.from_tensors(uv, vertex, shaped, head.faces))
+        bound = BoundGaussians.from_tensors(uv, vertex, shaped, head.faces)
+        return Rig(head, params, shaped, soften_hem(bound, head))
 
     def neutral(self) -> HeadParams:
         """The identity at rest: no expression, closed jaw, eyes ahead. T = 1."""
