@@ -34,12 +34,13 @@ def harmonic_fill(
     confidence: np.ndarray,  # [V] >= 0, in units of neighbour links
     edges: np.ndarray,  # [E, 2]
     domain: np.ndarray,  # [V] bool
+    pull: float = 1e-6,  # towards the mean, in units of neighbour links
 ) -> np.ndarray:  # [V, C]
     """Smoothest vertex field on `domain` that agrees with `values` where confidence is high.
 
     Solves (diag(confidence) + L) x = diag(confidence) values on the mesh graph restricted to `domain`:
-    it knows nothing of UV seams. Vertices outside keep their values; pieces of the domain without any
-    confident vertex get the confidence-weighted mean.
+    it knows nothing of UV seams. Vertices outside keep their values. `pull` draws everything to the
+    confidence-weighted mean: further than about pull^-1/2 links from what is known the mean prevails.
     """
     index = np.flatnonzero(domain)
     out = values.astype(np.float64).copy()
@@ -55,7 +56,6 @@ def harmonic_fill(
     laplacian = sp.diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency
     c = confidence[index].astype(np.float64)
     mean = (c[:, None] * out[index]).sum(0) / max(c.sum(), 1e-12)
-    tiny = 1e-6  # decides the pieces that nothing reaches
-    system = (laplacian + sp.diags(c + tiny)).tocsc()
-    out[index] = spla.splu(system).solve(c[:, None] * out[index] + tiny * mean)
+    system = (laplacian + sp.diags(c + pull)).tocsc()
+    out[index] = spla.splu(system).solve(c[:, None] * out[index] + pull * mean)
     return out

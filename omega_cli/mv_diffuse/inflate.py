@@ -26,10 +26,12 @@ MIN_THICKNESS = -0.006  # m: the fitted skull may be a little too large
 
 @dataclass(frozen=True)
 class Outline:
-    """The photo seen as outlines: head [H, W] bool (no cloth), hair [H, W] bool (hair and hat)."""
+    """The photo seen as outlines, [H, W] bool: head (no cloth), hair (hair and hat), and where the photo
+    lies in the crop: an outline at its edge is the photo's, not the head's."""
 
     head: np.ndarray
     hair: np.ndarray
+    photo: np.ndarray
 
 
 def direction_field(
@@ -69,7 +71,7 @@ def march(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signed distance (px) from each point to the head's outline along its direction, and validity [M].
 
-    Positive: the point is inside and the outline lies further out. Points whose march leaves the image
+    Positive: the point is inside and the outline lies further out. Points whose march leaves the photo
     are invalid: a photo cut at the crown says nothing about the crown.
     """
     height, width = outline.head.shape
@@ -78,6 +80,7 @@ def march(
     x, y = np.floor(xy[..., 0]).astype(int), np.floor(xy[..., 1]).astype(int)
     framed = (x >= 1) & (x < width - 1) & (y >= 1) & (y < height - 1)
     x, y = x.clip(0, width - 1), y.clip(0, height - 1)
+    framed &= outline.photo[y, x]
     inside = np.where(only_hair[:, None], outline.hair[y, x], outline.head[y, x]) & framed
     zero = int(np.searchsorted(steps, 0.0))
     at_start = inside[:, zero]
@@ -122,7 +125,7 @@ def solve_thickness(
         (len(pairs), n),
     ).tocsr()
     system = (
-        sp.diags(weight + prior_weight) + 0.08 * laplacian + 0.12 * plate + 0.01 * (difference.T @ difference)
+        sp.diags(weight + prior_weight) + 0.08 * laplacian + 0.12 * plate + 0.05 * (difference.T @ difference)
     ).tocsc()
     right = weight * wanted + prior_weight * prior
     h = np.zeros(n)
@@ -186,7 +189,7 @@ def inflate(
         reach = MAX_THICKNESS * px_scale
         distance, valid = march(base, 1e3 * step / px_per_m.clip(1e-6)[:, None], outline, ~scalp[rim], reach)
         # A direction that points at the camera says nothing about thickness.
-        trust = valid * np.clip(px_per_m / px_scale - 0.3, 0, 1)
+        trust = 0.25 * valid * np.clip(px_per_m / px_scale - 0.3, 0, 1)
         wanted, weight = np.zeros(n), np.zeros(n)
         wanted[rim] = h[rim] + distance / px_per_m.clip(1e-6)
         weight[rim] = trust

@@ -19,6 +19,10 @@ from .inflate import Outline, inflate
 from .photo import Photo, sample
 from .texture import CLOTH, EARS, HAIR_LIKE, NECK, Surface, is_in, mirror_of
 
+# Cosines between which a view goes over from the texture to the photo's own pixels. Ours: the texture is
+# finer than the photo, so this matters for eyes and lashes, which move on the texture.
+STRAIGHT = (0.35, 0.6)
+
 
 @dataclass(frozen=True)
 class View:
@@ -96,6 +100,7 @@ def lift_views(
     camera: Camera,  # the photo's, in the head frame
     rgba: Tensor,  # [4, H, W]
     labels: Tensor,  # [H, W]
+    photo_area: Tensor,  # [H, W] bool: False beyond the photo's edge
     cameras: list[Camera],
     texture_size: int,
     do_inflate: bool,
@@ -112,6 +117,7 @@ def lift_views(
         outline = Outline(
             head=((rgba[3] > 0.5) & ~is_in(labels, (0, CLOTH, NECK))).numpy(),
             hair=((rgba[3] > 0.5) & is_in(labels, HAIR_LIKE)).numpy(),
+            photo=photo_area.numpy(),
         )
         regions = {name: region.numpy() for name, region in model.regions.items()}
         moved = inflate(
@@ -151,7 +157,8 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     base = F.grid_sample(texture[None], grid, padding_mode="border", align_corners=False)[0, :, 0]
 
     seen = sample(photo, at[:, 3:6], normal)
-    trust = seen.weight * texture_maths.permitted(seen, at[:, 6:])
+    straight = ((seen.facing - STRAIGHT[0]) / (STRAIGHT[1] - STRAIGHT[0])).clamp(0, 1)
+    trust = seen.weight * straight * texture_maths.permitted(seen, at[:, 6:])
     rgb = torch.zeros(3, camera.height, camera.width)
     rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * base
 

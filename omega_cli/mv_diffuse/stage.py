@@ -17,6 +17,9 @@ from .lift import View, head_frame, lift_views
 from .views import canonical_cameras
 
 
+EDGE = 9  # px
+
+
 def run(
     avatar: Avatar,
     config: MvDiffuseConfig,
@@ -29,7 +32,16 @@ def run(
 ) -> Path:
     """source/ -> views/. `views`: the user's own pictures, taken as they are (see the command's help)."""
     source = avatar.source
-    inputs = [source / n for n in (layout.SOURCE_IMAGE, layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
+    inputs = [
+        source / n
+        for n in (
+            layout.SOURCE_IMAGE,
+            layout.SOURCE_PARSING,
+            layout.FLAME,
+            layout.CAMERAS,
+            layout.SOURCE_CROP,
+        )
+    ]
     for path in inputs:
         record.needs(path, "omega track IMAGE -o " + str(avatar.root))
     own = user_files(views) if views is not None else {}
@@ -48,6 +60,7 @@ def run(
             camera,
             codecs.load_image(source / layout.SOURCE_IMAGE, 4),
             codecs.load_labels(source / layout.SOURCE_PARSING),
+            photo_area(codecs.load_json(source / layout.SOURCE_CROP), camera.width, camera.height),
             canonical_cameras(config.size, config.half_extent),
             config.texture_size,
             config.inflate,
@@ -66,6 +79,15 @@ def run(
             f", {len(own)} files yours" if own else ""
         )
     return avatar.views
+
+
+def photo_area(crop: dict, width: int, height: int) -> torch.Tensor:  # [H, W] bool
+    """Where the crop shows the photo, its outermost EDGE px left out: pictures have borders (crop px = photo px * scale + shift)."""
+    (left, top), (photo_width, photo_height) = crop["shift"], crop["photo_size"]
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    columns = (x > left + EDGE) & (x < left + photo_width * crop["scale"] - EDGE)
+    rows = (y > top + EDGE) & (y < top + photo_height * crop["scale"] - EDGE)
+    return rows[:, None] & columns[None]
 
 
 def write_view(folder: Path, view: View, own: dict[str, Path]) -> None:

@@ -72,15 +72,17 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
         return replace(found, weight=found.weight * permitted(found, flags))
 
     own = at(vertex_idx)
-    rgb, weight, label = own.rgb, own.weight, own.label
-    if mirror:
-        other = at(surface.mirror[vertex_idx])
-        share = other.weight * (1 - own.weight) * (own.weight < 0.5)
-        total = (weight + share).clamp_min(1e-8)
-        rgb = (own.rgb * weight[:, None] + other.rgb * share[:, None]) / total[:, None]
-        label = torch.where(own.weight >= share, own.label, other.label)
-        weight = weight + share
-    return Evidence(rgb, weight.clamp(0, 1), label)
+    if not mirror:
+        return Evidence(own.rgb, own.weight, own.label)
+    other = at(surface.mirror[vertex_idx])
+    # A slanted view of the point itself gives way to a straight view of its mirror image.
+    quality, rival = own.weight * own.facing.clamp_min(0), other.weight * other.facing.clamp_min(0)
+    t = ((quality - 0.1) / 0.3).clamp(0, 1)
+    stay = torch.where(rival > quality + 0.1, t * t * (3 - 2 * t), 1.0)
+    kept, lent = own.weight * stay, other.weight * (1 - own.weight * stay)
+    total = kept + lent
+    rgb = (own.rgb * kept[:, None] + other.rgb * lent[:, None]) / total[:, None].clamp_min(1e-8)
+    return Evidence(rgb, total.clamp(0, 1), torch.where(kept >= lent, own.label, other.label))
 
 
 def part_flags(model: HeadModel) -> Tensor:  # [V, 6]
@@ -192,9 +194,10 @@ def continued_colour(surface: Surface, photo: Photo, labels: tuple[int, ...], mi
         return flat.expand(n, 3)
     colour = harmonic_fill(
         seen.rgb.numpy(),
-        (4 * trust).numpy(),
+        (4 * trust * seen.weight).numpy(),
         mesh_edges(surface.model.faces).numpy(),
         surface.model.regions["skin"].numpy(),
+        pull=0.01,  # ten links, about 5 cm: rims of light do not run around the head
     )
     return torch.from_numpy(colour).float().clamp(0, 1)
 

@@ -26,7 +26,9 @@ def test_the_scalp_meets_the_outline_and_the_face_stays(azimuth: float):
     y, x = np.mgrid[:256, :256] + 0.5
     radius = 0.13 / 0.2 * 128
     disc = (x - 128) ** 2 + (y - 128) ** 2 < radius**2
-    moved = vertices + inflate(vertices, faces, regions, mirror, camera, Outline(disc, disc), 0.0)
+    moved = vertices + inflate(
+        vertices, faces, regions, mirror, camera, Outline(disc, disc, np.ones_like(disc)), 0.0
+    )
     face = ~regions["scalp"]
     assert np.abs(moved - vertices)[face].max() == 0
     pixels, _ = camera.project(torch.from_numpy(moved).float())
@@ -39,7 +41,7 @@ def test_the_scalp_meets_the_outline_and_the_face_stays(azimuth: float):
 def test_march_measures_both_ways_and_distrusts_the_frame():
     head = np.zeros((100, 100), bool)
     head[:, 20:60] = True
-    outline = Outline(head, head)
+    outline = Outline(head, head, np.ones_like(head))
     start = np.array([[50.0, 50.0], [70.0, 50.0], [50.0, 50.0]])
     direction = np.array([[1.0, 0], [1.0, 0], [0.0, -1.0]])
     distance, valid = march(start, direction, outline, np.zeros(3, bool), 80.0)
