@@ -52,6 +52,7 @@ _TILE_SHARES = (0.62, 0.4, 0.25, 0.16, 0.1)  # of the long side; each level find
 _ALWAYS = 2  # levels searched even when a face is known: a group is to be noticed
 _DETECT_SIDE = 2048  # px; tiles are cut from the picture reduced to this
 _REFINE_SPAN = 2.2  # a found face is looked at again in a square of this many face sizes
+_MIN_SIZE = 32  # px; below it anything with two dots is a face
 _MIN_AGREEMENT = 0.55  # overlap of the first and the second look; below it the find was a mirage
 
 
@@ -225,7 +226,7 @@ def _confirmed(
         if any(_overlap(face, other) > 0.3 for other in faces):
             continue
         closer = look_closer(full, face, landmarker)
-        if closer is None or _overlap(face, closer) < _MIN_AGREEMENT:
+        if closer is None or closer.size < _MIN_SIZE or _overlap(face, closer) < _MIN_AGREEMENT:
             continue
         if not any(_overlap(closer, other) > 0.3 for other in faces):
             faces.append(closer)
