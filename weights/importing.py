@@ -20,7 +20,7 @@ def import_flame(pickle: Path, name: str) -> Path:
         raise OmegaError(f"{pickle} is not a file.", entry(name).origin)
     arrays = convert_flame_pickle(pickle)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     with folders.writing_file(cache_folder() / entry(name).file) as scratch:
         scratch.write_bytes(buffer.getvalue())
     return cache_folder() / entry(name).file
