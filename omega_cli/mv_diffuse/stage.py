@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..avatar import codecs, layout, record
@@ -15,7 +14,6 @@ from ..head.assets import load_head
 from .config import MvDiffuseConfig
 from .lift import View, head_frame, lift_views
 from .views import canonical_cameras
-
 
 EDGE = 9  # px
 
@@ -32,19 +30,12 @@ def run(
 ) -> Path:
     """source/ -> views/. `views`: the user's own pictures, taken as they are (see the command's help)."""
     source = avatar.source
-    inputs = [
-        source / n
-        for n in (
-            layout.SOURCE_IMAGE,
-            layout.SOURCE_PARSING,
-            layout.FLAME,
-            layout.CAMERAS,
-            layout.SOURCE_CROP,
-        )
-    ]
+    inputs = [source / n for n in (layout.SOURCE_IMAGE, layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
     for path in inputs:
         record.needs(path, "omega track IMAGE -o " + str(avatar.root))
-    own = user_files(views) if views is not None else {}
+    crop = source / layout.SOURCE_CROP  # a source/ made by hand may lack it
+    inputs += [crop] if crop.is_file() else []
+    own = user_files(views, config.size) if views is not None else {}
     model = load_head()
     with record.writing_stage(
         avatar, stage="mv-diffuse", folder=avatar.views, config=config, seed=seed,
@@ -60,7 +51,7 @@ def run(
             camera,
             codecs.load_image(source / layout.SOURCE_IMAGE, 4),
             codecs.load_labels(source / layout.SOURCE_PARSING),
-            photo_area(codecs.load_json(source / layout.SOURCE_CROP), camera.width, camera.height),
+            photo_area(codecs.load_json(crop) if crop.is_file() else None, camera.width, camera.height),
             canonical_cameras(config.size, config.half_extent),
             config.texture_size,
             config.inflate,
@@ -81,8 +72,13 @@ def run(
     return avatar.views
 
 
-def photo_area(crop: dict, width: int, height: int) -> torch.Tensor:  # [H, W] bool
-    """Where the crop shows the photo, its outermost EDGE px left out: pictures have borders (crop px = photo px * scale + shift)."""
+def photo_area(crop: dict | None, width: int, height: int) -> torch.Tensor:  # [H, W] bool
+    """Where the crop shows the photo, its outermost EDGE px left out: pictures have borders.
+
+    Crop px = photo px * scale + shift.
+    """
+    if crop is None:
+        return torch.ones(height, width, dtype=torch.bool)
     (left, top), (photo_width, photo_height) = crop["shift"], crop["photo_size"]
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     columns = (x > left + EDGE) & (x < left + photo_width * crop["scale"] - EDGE)
@@ -107,8 +103,8 @@ def write_view(folder: Path, view: View, own: dict[str, Path]) -> None:
             codecs.save_image(path, image)
 
 
-def user_files(folder: Path) -> dict[str, Path]:
-    """The view files that a user's folder holds; refuses one that lacks colour views or has odd sizes."""
+def user_files(folder: Path, size: int) -> dict[str, Path]:
+    """The view files that a user's folder holds; refuses one that lacks colour views or has other sizes."""
     names = [layout.view_rgb, layout.view_normal, layout.view_mask]
     found = {n(az): folder / n(az) for az in layout.AZIMUTHS for n in names if (folder / n(az)).is_file()}
     missing = [layout.view_rgb(az) for az in layout.AZIMUTHS if layout.view_rgb(az) not in found]
@@ -117,7 +113,11 @@ def user_files(folder: Path) -> dict[str, Path]:
             f"{folder} lacks {', '.join(missing)}.",
             "A view set has six colour pictures: rgb/000.png ... rgb/315.png.",
         )
-    shapes = {tuple(np.shape(codecs.load_image(path, 3))[1:]) for path in found.values()}
-    if len(shapes) > 1 or any(h != w for h, w in shapes):
-        raise OmegaError(f"The views in {folder} differ in size or are not square: {sorted(shapes)}.")
+    for path in found.values():
+        height, width = codecs.load_image(path, 3).shape[1:]
+        if (height, width) != (size, size):
+            raise OmegaError(
+                f"{path} is {width} x {height} px, but the views are {size} x {size}.",
+                f"Resize the set, or give its size: --size {width}.",
+            )
     return found
