@@ -59,12 +59,17 @@ def decode_surface(
     face_index = torch.where(drawn[face_index.clamp_min(0)], face_index, -1)
     texture = complete_texture(model, vertices, eye_centres, features[:3], weight, face_index, barycentric)
     covered = face_index >= 0
-    texture = sharpen(texture, covered[None].to(texture), texel_sigma)
+    skin = covered & (part[face_index.clamp_min(0)] == 0)
+    for alike in (skin, covered & ~skin):  # no ringing from lips into the mouth
+        texture = sharpen(texture, alike[None].to(texture), texel_sigma)
     faces_of, where = face_index[covered], barycentric[covered]
     footprints = face_footprints(vertices, model.faces, model.uvs, model.uv_faces, size)
     colors = texture[:, covered].T
+    mouth = torch.isin(part, part.new_tensor([PARTS.index(n) for n in ("teeth", "tongue", "mouth_inside")]))
     opacities = colors.new_full((len(colors),), opacity)
-    uv = texel_gaussians(vertices, model.faces, footprints, faces_of, where, colors, opacities, texel_sigma)
+    uv = texel_gaussians(
+        vertices, model.faces, footprints, faces_of, where, colors, opacities, texel_sigma, mouth
+    )
     uv_of_vertex = vertex_uvs(model.faces, model.uvs, model.uv_faces, len(vertices))
     used = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
     used[model.faces[drawn].flatten()] = True

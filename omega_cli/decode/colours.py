@@ -88,10 +88,10 @@ def complete_texture(
     rgb, share = (torch.where(part == 0, new, old) for new, old in ((closed_rgb, rgb), (closed, share)))
     seen, own, points = texels.read(share)[:, 0], texels.read(rgb), texels.points(vertices, model.faces)
     on_skin, balls = texels.part == 0, (texels.part == 1) | (texels.part == 2)
-    donor = torch.ones_like(seen)
+    donor, rim = torch.ones_like(seen), torch.zeros_like(seen)
     if bool(balls.any()):
         to_ball = (points[balls, None] - eye_centres).norm(dim=-1).amin(1)
-        donor[on_skin] = lid_donors(
+        donor[on_skin], rim[on_skin] = lid_donors(
             own[on_skin] @ own.new_tensor(LUMINANCE),
             seen[on_skin],
             points[on_skin],
@@ -100,8 +100,9 @@ def complete_texture(
         )
     # Seen, but only as a dark line that a blink would draw out over the whole lid.
     squeezed = unfolding(model, vertices)[texels.face_index] * (1 - donor) * on_skin
-    trusted, lending = texels.write(torch.stack([1 - LID_SWAP * squeezed, donor], 1), share.shape[-1])
-    skin = complete_skin(rgb, share * trusted, part == 0, mirror, lending)
+    trusted = 1 - LID_SWAP * squeezed
+    trusted, donor, rim = texels.write(torch.stack([trusted, donor, rim], 1), share.shape[-1])
+    skin = complete_skin(rgb, share * trusted, part == 0, mirror, donor, rim)
     colour = texels.read(skin)
     face = model.regions.get("face")
     on_face = on_skin if face is None else on_skin & face[model.faces[texels.face_index, 0]]

@@ -10,7 +10,7 @@ from omega_cli.head.model import HeadModel
 
 LUMINANCE = (0.299, 0.587, 0.114)
 LID_RING = 2.0  # ours: the skin around an eye, in radii of the ball from its centre
-LID_RIM = 1.2  # ours: nearer than this are lid rims and lash lines
+LID_RIM = 1.15  # ours: nearer than this are the lids' rims, which no blink unfolds
 UNFOLD_FROM, UNFOLD_TO = 1.3, 2.5  # ours: growth of a face's area in a blink, from none to fully unfolding
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 
@@ -32,12 +32,14 @@ def lid_donors(
     points: Tensor,  # [N, 3] m, skin texels
     eye_centres: Tensor,  # [2, 3] m
     radius: float,  # m, of the eyeballs
-) -> Tensor:  # [N] in [0, 1]
-    """What a seen skin texel may lend to the hidden skin of the lids: around each eye, brow, crease and
-    lashes are darker than skin and lend nothing, nor do the wet rims of the lids."""
-    donor = torch.ones_like(luminance)
+) -> tuple[Tensor, Tensor]:  # [N], [N] in [0, 1]
+    """(donor, rim). donor: what a seen skin texel may lend to the hidden skin of the lids: around each eye,
+    brow, crease and lashes are darker than skin and lend nothing, nor do the wet rims of the lids. rim: those
+    rims and what folds in behind them."""
+    donor, rim = torch.ones_like(luminance), torch.zeros_like(luminance)
     for centre in eye_centres:
         distance = (points - centre).norm(dim=1) / radius
+        rim = torch.maximum(rim, ((LID_RIM - distance) / 0.05).clamp(0, 1))
         ring = (distance > LID_RIM) & (distance < LID_RING) & (share > 0.5)
         if int(ring.sum()) < 20:
             continue
@@ -46,4 +48,4 @@ def lid_donors(
         bright = bright * ((distance - LID_RIM) / 0.1).clamp(0, 1)
         far = ((distance - LID_RING) / 0.5).clamp(0, 1)
         donor = torch.minimum(donor, torch.maximum(bright, far))
-    return donor
+    return donor, rim

@@ -15,9 +15,10 @@ from omega_cli.geometry.uvmap import rasterize_uv
 from omega_cli.kernels.mesh_raster import rasterize_mesh
 
 THICKNESS = 0.15  # ours: sigma along the normal, in units of the smaller tangent sigma
-MAX_SIGMA = 0.004  # ours, m: a stretched face must not become a visible disc
+MAX_SIGMA = 0.006  # ours, m: a stretched face must not become a visible disc
 MIN_SIGMA = 2e-5  # m: thinner than any pixel, yet safe to invert
 SPARSE = 2.0  # ours: texels are sparse where they are this many times further apart than vertices
+CONFINE = 0.7  # ours: largest texel spacing on a confined face, in units of its side
 VERTEX_EDGE = 0.12  # ours: sigma of a vertex Gaussian in units of its mean edge
 SPARSE_EDGE = 0.45  # ours: the same where texels are sparse and vertices must close the surface
 SPARSE_OPACITY = 0.95
@@ -101,14 +102,19 @@ def texel_gaussians(
     colors: Tensor,  # [N, C]
     opacities: Tensor,  # [N]
     sigma: float,
+    confined: Tensor | None = None,  # [F] bool
 ) -> Gaussians:
-    """One flat Gaussian per texel, as wide as `sigma` texel spacings along each tangent."""
+    """One flat Gaussian per texel, as wide as `sigma` texel spacings along each tangent.
+
+    On `confined` faces it is no wider than the face: where a few texels cover a deep fold (the mouth's
+    inside), wide discs would stick out of it; there the vertices close the surface.
+    """
     corners = vertices[faces[face_index]]
     means = (corners * barycentric[..., None]).sum(1)
-    side = (2 * face_areas(vertices, faces)).sqrt()[face_index, None]
     extent = footprints.extent[face_index]
-    # A sparse texel is not spread over faces that are not its own: there the vertices close the surface.
-    extent = torch.where(extent[:, :1] > SPARSE * side, torch.minimum(extent, side), extent)
+    if confined is not None:
+        side = (2 * face_areas(vertices, faces)).sqrt()[face_index, None]
+        extent = torch.where(confined[face_index, None], torch.minimum(extent, CONFINE * side), extent)
     tangent = (sigma * extent).clamp(MIN_SIGMA, MAX_SIGMA)
     normal = (THICKNESS * tangent.amin(1, keepdim=True)).clamp_min(MIN_SIGMA)
     quats = matrix_to_quat(footprints.rotation)[face_index]

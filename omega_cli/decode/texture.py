@@ -103,12 +103,14 @@ def complete_skin(
     skin: Tensor,  # [R, R] bool
     mirror_uv: Tensor | None,  # [R, R, 2]
     donor: Tensor | None = None,  # [R, R] in [0, 1]
+    local: Tensor | None = None,  # [R, R] in [0, 1]
 ) -> Tensor:  # [3, R, R]
     """Skin and hair: seen texels as they are; then the mirrored side where that was seen; then what lies
     around.
 
     Only skin texels give colour, so nothing of an eye or a mouth runs into a lid or a lip, and among them
-    only as far as `donor` says (a lash line is no model for the lid above it).
+    only as far as `donor` says (a lash line is no model for the lid above it). Where `local` is 1, any skin
+    gives (the rim below that lash line is as dark).
     """
     share = share * skin
     giving = share if donor is None else share * donor
@@ -122,6 +124,8 @@ def complete_skin(
         rgb = torch.where(other_share > 0, rgb * share + other_rgb * (1 - share), rgb)
         share, giving = (t + (1 - t) * other_share for t in (share, giving))
     around = fill_unseen(rgb, giving)
+    if local is not None:
+        around = around + (fill_unseen(rgb, share) - around) * local
     return rgb * share + around * (1 - share)
 
 
