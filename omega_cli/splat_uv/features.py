@@ -29,17 +29,36 @@ def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [C, H, 
     return blurred[:-1] / blurred[-1:].clamp_min(1e-4)
 
 
+def mask_box(mask: Tensor, margin: int) -> tuple[slice, slice]:  # [1, H, W] -> rows, columns
+    """The smallest box around the mask, `margin` pixels wider where the picture allows."""
+    box = []
+    for axis in (1, 0):
+        used = torch.nonzero(mask[0].amax(axis) > 0)
+        low, high = (int(used.min()), int(used.max()) + 1) if len(used) else (0, 1)
+        box.append(slice(max(0, low - margin), min(mask.shape[2 - axis], high + margin)))
+    return box[0], box[1]
+
+
 def filter_bank(rgb: Tensor, mask: Tensor) -> Tensor:  # [3, H, W], [1, H, W] -> [15, H, W]
     """RGB, then per scale: edge strength, blob response and two colour-opponent averages.
 
     All are independent of the picture's rotation, so views that see a texel at different angles agree.
-    Scales are given for 512 px pictures and follow the width. Differentiable.
+    Scales are given for 512 px pictures and follow the width. Outside the mask's surroundings all but RGB
+    is 0. Differentiable.
     """
+    H, W = rgb.shape[1:]
+    rows, columns = mask_box(mask, margin=4)
+    inner = _responses(rgb[:, rows, columns], mask[:, rows, columns], rgb.shape[-1] / 512)
+    around = (columns.start, W - columns.stop, rows.start, H - rows.stop)
+    return torch.cat([rgb, F.pad(inner, around)])
+
+
+def _responses(rgb: Tensor, mask: Tensor, scale: float) -> Tensor:  # -> [12, H, W]
     luminance = (rgb * rgb.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
     opponent = torch.stack([rgb[0] - rgb[1], 0.5 * (rgb[0] + rgb[1]) - rgb[2]])
-    channels = [rgb]
+    channels = []
     for sigma in SIGMAS:
-        sigma = sigma * rgb.shape[-1] / 512
+        sigma = sigma * scale
         smooth = masked_blur(torch.cat([luminance, opponent]), mask, max(sigma, 0.5))
         level = F.pad(smooth[:1][None], (1, 1, 1, 1), mode="replicate")[0, 0]
         dx = 0.5 * (level[1:-1, 2:] - level[1:-1, :-2])
