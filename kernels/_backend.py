@@ -7,7 +7,9 @@ the user cache, one build into the user cache. Failing all, `library()` raises w
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import functools
 import sys
 from pathlib import Path
@@ -38,6 +40,23 @@ def _load(path: Path, wanted_hash: str) -> ctypes.CDLL:
     return library
 
 
+def _build_once(out: Path) -> None:
+    """Build into the cache; of several processes that come here at once, one builds and the others wait.
+
+    Where the folder cannot be locked, all of them build: the library appears by renaming, so that is
+    a waste and no harm.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (out.parent / "lock").open("w") as lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if out.exists():
+            return
+        if build.find_compiler() is not None:
+            sys.stderr.write("omega: building the CPU kernels once (a few seconds)\n")
+        build.build_cpu(out)
+
+
 @functools.cache
 def _library_or_causes() -> tuple[ctypes.CDLL | None, str, str]:
     """(library, where from, causes of failure): tried once, success and failure both remembered."""
@@ -50,9 +69,7 @@ def _library_or_causes() -> tuple[ctypes.CDLL | None, str, str]:
     cached = build.cache_folder() / build.CPU_LIBRARY
     try:
         if not cached.exists():
-            if build.find_compiler() is not None:
-                sys.stderr.write("omega: building the CPU kernels once (a few seconds)\n")
-            build.build_cpu(cached)
+            _build_once(cached)
         return _load(cached, wanted), str(cached), ""
     except (build.BuildError, OSError, AttributeError) as error:
         causes.append(f"build: {error}")

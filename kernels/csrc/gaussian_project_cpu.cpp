@@ -106,11 +106,11 @@ OMEGA_INLINE float rough_log(float x) {
 
 template <bool kOrtho>
 OMEGA_INLINE void project_block(const View& v, const float* means, const float* quats, const float* scales,
-                                const float* opacities, int count, Splat* out) {
+                                const float* opacities, Splat* out) {
     float px[kBlock], py[kBlock], z[kBlock], a[kBlock], b[kBlock], c[kBlock], ex[kBlock], ey[kBlock];
     int32_t seen[kBlock];
 #pragma GCC ivdep
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < kBlock; i++) {
         Chain k;
         run_chain<kOrtho>(v, means + 3 * i, quats + 4 * i, scales + 3 * i, k);
         px[i] = v.fx * k.x * k.inverse_z + v.cx;
@@ -128,23 +128,38 @@ OMEGA_INLINE void project_block(const View& v, const float* means, const float* 
                   (px[i] + ex[i] > 0.5f) & (px[i] - ex[i] < v.width - 0.5f) & (py[i] + ey[i] > 0.5f) &
                   (py[i] - ey[i] < v.height - 0.5f);
     }
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < kBlock; i++)
         out[i] = seen[i] ? Splat{px[i], py[i], a[i], b[i], c[i], z[i], ex[i], ey[i]} : Splat{};
 }
 
 template <int>
 OMEGA_INLINE void project_range_of(const View& v, const float* means, const float* quats, const float* scales,
-                       const float* opacities, int count, Splat* out) {
+                       const float* opacities, Splat* out) {
     if (v.ortho)
-        project_block<true>(v, means, quats, scales, opacities, count, out);
+        project_block<true>(v, means, quats, scales, opacities, out);
     else
-        project_block<false>(v, means, quats, scales, opacities, count, out);
+        project_block<false>(v, means, quats, scales, opacities, out);
 }
 
 OMEGA_VERSIONS(void, project_range,
                (const View& v, const float* means, const float* quats, const float* scales, const float* opacities,
-                int count, Splat* out),
-               (v, means, quats, scales, opacities, count, out))
+                Splat* out),
+               (v, means, quats, scales, opacities, out))
+
+// The last, incomplete block, filled up: all Gaussians go through the same instructions, so that what
+// becomes of one does not depend on its place in the list.
+void project_rest(const View& v, const float* means, const float* quats, const float* scales, const float* opacities,
+                  int count, Splat* out) {
+    float padded_means[3 * kBlock] = {}, padded_quats[4 * kBlock] = {}, padded_scales[3 * kBlock] = {};
+    float padded_opacities[kBlock] = {};
+    Splat splats[kBlock];
+    std::copy_n(means, 3 * count, padded_means);
+    std::copy_n(quats, 4 * count, padded_quats);
+    std::copy_n(scales, 3 * count, padded_scales);
+    std::copy_n(opacities, count, padded_opacities);
+    project_range(v, padded_means, padded_quats, padded_scales, padded_opacities, splats);
+    std::copy_n(splats, count, out);
+}
 
 // Gradients of one Gaussian from the gradients of its splat (x, y, a, b, c, depth).
 template <bool kOrtho>
@@ -241,9 +256,12 @@ OMEGA_EXPORT void omega_gaussian_project(int64_t N, const float* means, const fl
     const View view = make_view(viewmat, K, height, width, ortho, near_plane, blur);
     Splat* out = reinterpret_cast<Splat*>(splats);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < N; i += kBlock)
-        project_range(view, means + 3 * i, quats + 4 * i, scales + 3 * i, opacities + i,
-                          (int)std::min<int64_t>(kBlock, N - i), out + i);
+    for (int64_t i = 0; i < N; i += kBlock) {
+        if (N - i >= kBlock)
+            project_range(view, means + 3 * i, quats + 4 * i, scales + 3 * i, opacities + i, out + i);
+        else
+            project_rest(view, means + 3 * i, quats + 4 * i, scales + 3 * i, opacities + i, (int)(N - i), out + i);
+    }
 }
 
 OMEGA_EXPORT void omega_gaussian_project_backward(int64_t N, const float* means, const float* quats,
