@@ -6,6 +6,8 @@ neutral (`relative=True`), so a driver who rests with raised brows does not give
 
 - expression: how far the driver has left its own neutral, in shares of what was left to go. A driver
   whose eyes rest at blink 0.2 and close to 1.0 closes the avatar's eyes to 1.0, not to 0.8.
+- the mouth's opening: from the most closed that the driver's lips were seen, not from the neutral,
+  because people who talk through a whole film rest with parted lips only on average.
 - jaw and eyes: rotation from neutral, in the joint's own frame, on top of the avatar's rest.
 - head: rotation from neutral in the head's own frame, on top of the avatar's placing. Most of it turns
   about the skull base (neck_pose) so that the bust stays put.
@@ -33,6 +35,8 @@ MOST_REST = 0.5  # ours: a neutral beyond it stretches the driver's motion no fu
 SOFT_TOP = 0.15  # ours: shape weights run linearly to 1 and saturate at 1 + this
 SOFT_BOTTOM = 0.12  # ours: and, on the other side of neutral, at minus this
 ONE_SIDED = ("jawOpen", "mouthClose", "tongueOut", "cheekPuff", "mouthFunnel", "mouthPucker")
+OPENING = ("jawOpen", "mouthUpperUp", "mouthLowerDown")  # names of shapes that part the lips begin so
+MOST_CLOSED = 0.02  # ours: quantile over the film that counts as the driver's closed mouth
 JAW_LIMIT_DEG = 30.0  # ours
 EYE_LIMIT_DEG = 35.0  # ours
 LINEAR_LIMIT = 3.0  # ours: bound, in standard deviations, where the basis is not a set of named shapes
@@ -68,6 +72,15 @@ def relative_expression(
         left = (1.0 - neutral.clamp(0.0, MOST_REST)).expand_as(delta)
         delta = torch.where(delta > 0, delta / left, delta)
     return gain * delta
+
+
+def expression_start(driver: Tensor, neutral: Tensor, names: Sequence[str] | None) -> Tensor:
+    """Where the driver's motion [T, E] is counted from, [E]: its neutral [E], its closed mouth for lips."""
+    if not names:
+        return neutral
+    closed = torch.minimum(neutral, driver.quantile(MOST_CLOSED, dim=0))
+    opening = torch.tensor([name.startswith(OPENING) for name in names], device=driver.device)
+    return torch.where(opening, closed, neutral)
 
 
 def plausible_expression(expression: Tensor, names: Sequence[str] | None) -> Tensor:  # [T, E]
@@ -133,7 +146,9 @@ def transfer_motion(
     at = (lambda x: x[0]) if relative else (lambda x: zero)
     rest = keep_expression
 
-    start = neutral.expression[0] if relative else torch.zeros_like(neutral.expression[0])
+    start = torch.zeros_like(neutral.expression[0])
+    if relative:
+        start = expression_start(driver.expression, neutral.expression[0], names)
     expression = relative_expression(driver.expression, start, names, expression_gain)
     expression = plausible_expression(rest * avatar.expression + expression, names)
 

@@ -18,11 +18,16 @@ HEM_FADE = 0.014  # m, ours: the bust's cut edge fades out over this length
 
 def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
     """The same Gaussians, fading to transparent towards the edge where the neck was cut."""
-    hem = hem_vertices(head)
-    if not len(hem):
+    rim = hem_edges(head)
+    if not len(rim):
         return bound
+    ends = bound.vertices[rim]  # [n, 2, 3]
+    along = torch.linspace(0, 1, 9, device=ends.device)[:, None, None]  # the edges are up to 1 cm long
+    line = torch.lerp(ends[:, 0], ends[:, 1], along).flatten(0, 1)
     means = bound.canonical.means
-    away = torch.cat([torch.cdist(part, bound.vertices[hem]).amin(1) for part in means.split(16_384)])
+    near = torch.nonzero(means[:, 1] < line[:, 1].max() + HEM_FADE).flatten()
+    away = torch.full_like(means[:, 0], HEM_FADE)
+    away[near] = torch.cat([torch.cdist(means[part], line).amin(1) for part in near.split(8192)])
     share = (away / HEM_FADE).clamp(0, 1)
     share = share * share * (3 - 2 * share)
     count = len(bound.uv)
@@ -33,15 +38,14 @@ def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
     )
 
 
-def hem_vertices(head: HeadModel) -> Tensor:  # [n] long
-    """Vertices on the open edge of the neck: on an edge of one face only, on the skin's lower part."""
+def hem_edges(head: HeadModel) -> Tensor:  # [n, 2] long
+    """The open edge of the neck: edges of one face only, on the skin's lower part."""
     sides = torch.cat([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]])
     pairs, count = sides.sort(1).values.unique(dim=0, return_counts=True)
-    rim = pairs[count == 1].flatten().unique()
     low = head.v_template[:, 1] < (head.J_regressor[1] @ head.v_template)[1]
     if "skin" in head.regions:  # the mouth's bag has open edges too
         low = low & head.regions["skin"]
-    return rim[low[rim]]
+    return pairs[(count == 1) & low[pairs].all(1)]
 
 
 @dataclass(frozen=True, eq=False)
