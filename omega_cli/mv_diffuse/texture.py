@@ -22,7 +22,7 @@ from .photo import Photo, Samples, sample
 SKIN, EYES, EARS, NOSE, MOUTH_INSIDE, NECK, CLOTH, HAIR, HAT = 1, 3, 5, 7, 8, 11, 13, 14, 15
 PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
 HAIR_LIKE = (HAIR, HAT)
-BESIDE = 0.45  # hair on a face seen at a lower cosine hangs beside it
+BESIDE = 0.25  # hair on a face seen at a lower cosine hangs beside it
 
 
 @dataclass(frozen=True)
