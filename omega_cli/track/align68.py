@@ -42,9 +42,8 @@ def load_aligner(device: str = "cpu") -> Aligner:
         points, scores, _ = aligner.get_landmarks_from_image(
             rgb, detected_faces=[np.array(box)], return_landmark_score=True
         )
-        # the network counts pixel centres as integers from 1
         confidence = np.asarray(scores[0], np.float64).ravel().clip(0, 1)
-        return np.asarray(points[0], np.float64) - 0.5, confidence
+        return np.asarray(points[0], np.float64), confidence
 
     return align
 

@@ -38,7 +38,8 @@ class View:
     """What one picture says. Pixels; world -> camera in OpenCV axes.
 
     points [L, 2]; whiten [L, 2, 2]: turns a pixel error into standard deviations (0: point unused);
-    mean, spread [E]: the expression's prior; K [3, 3]; viewmat [4, 4]; gaze_weight [2]: 0 closed eye.
+    mean, spread [E]: the expression's prior; K [3, 3]; viewmat [4, 4]; depth: where the root joint is
+    expected along z, as (mean, standard deviation) in m, or None.
     """
 
     points: np.ndarray
@@ -47,6 +48,7 @@ class View:
     spread: np.ndarray
     K: np.ndarray
     viewmat: np.ndarray
+    depth: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,11 @@ def normal_equations(
     H[POSE, POSE] += 1e-6 * np.eye(6)  # a picture without a single landmark must not make H singular
     cost = robust**2 * np.log1p((error[used] ** 2).sum(1) / robust**2).sum()
     cost += (((values - mean) / spread) ** 2).sum()
+    if view.depth is not None:
+        off = (view.depth[0] - state.position[2]) / view.depth[1]
+        H[5, 5] += 1 / view.depth[1] ** 2
+        g[5] += off / view.depth[1]
+        cost += off**2
     frozen = np.zeros(len(g), bool)
     frozen[JAW], frozen[GAZE] = not freedom.jaw, not freedom.gaze
     if not freedom.expression:

@@ -107,7 +107,7 @@ def _to_rgb_alpha(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 def _to_srgb(image: Image.Image) -> Image.Image:
     """8-bit sRGB of any Pillow mode; the embedded profile is honoured where it is usable."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0)
         top = 1.0 if image.mode == "F" and values.max() <= 1 else 65535.0 if values.max() > 255 else 255.0
         grey = (values.clip(0, top) * (255 / top) + 0.5).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
@@ -144,7 +144,8 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
         return None
     if image.dtype != np.uint8:
         top = 1.0 if image.dtype.kind == "f" else 255.0 * 257 if image.dtype == np.uint16 else 255.0
-        image = (image.astype(np.float32).clip(0, top) * (255 / top) + 0.5).astype(np.uint8)
+        values = np.nan_to_num(image.astype(np.float32), nan=0.0).clip(0, top)
+        image = (values * (255 / top) + 0.5).astype(np.uint8)
     scale = MAX_SIDE / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

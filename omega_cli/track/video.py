@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,6 +14,7 @@ from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.track import smooth
 from omega_cli.track.crop import SPAN, face_height
+from omega_cli.track.fit import State
 from omega_cli.track.identity import Fit, HeadFitter
 from omega_cli.track.landmarks import Face, Landmarker, find_faces
 from omega_cli.track.observe import SIZE
@@ -24,6 +25,7 @@ MIN_FACE = 64  # px, as for photos
 IDENTITY_FRAMES = 10  # pictures the identity is solved from  # ours
 _SMALL = 0.22  # a face under this share of the frame is followed in a window around it
 _PROBES = 6  # frames looked at before the start
+_DEPTH_SECONDS, _DEPTH_SPREAD = 0.35, 0.001  # s, m: how slowly a head comes nearer, how firmly that holds
 _LOST_STEP = 0.35  # face sizes the centre may jump between frames and still be the same person
 
 
@@ -139,8 +141,8 @@ def track_film(
     open_eyes = usual_opening(known)
     chosen = _identity_faces(known)
     identity = fitter.fit(chosen, [None] * len(chosen), open_eyes)
-    states, error = _follow(fitter, identity, faces, open_eyes, report)
     times = np.array(seen.times) - seen.times[0]
+    states, error = _follow(fitter, identity, faces, times, open_eyes, report)
     fps = _even_rate(times, film.rate)
     closed = np.stack([[1.0, 1.0] if f is None else closed_eyes(f, open_eyes) for f in faces])
     params, grid, grid_valid = _on_grid(fitter, identity.betas, states, times, valid, closed, fps)
@@ -268,25 +270,43 @@ def _identity_faces(known: list[Face]) -> list[Face]:
 
 
 def _follow(
-    fitter: HeadFitter, identity: Fit, faces: list[Face | None], open_eyes: np.ndarray, report: Any
-) -> tuple[list, float]:
-    """A state per frame (None where no face was seen) and the mean error in face sizes."""
+    fitter: HeadFitter, identity: Fit, faces: list[Face | None], times: np.ndarray, open_eyes: np.ndarray,
+    report: Any,
+) -> tuple[list[State | None], float]:  # fmt: skip
+    """A state per frame (None where no face was seen) and the mean error in face sizes.
+
+    Landmarks grow and shrink with the expression by some per cent, which alone would read as the head
+    rushing to and fro. So depth is taken from a first pass, calmed over time, and held in a second one.
+    """
     person = fitter.person(identity.betas)
-    state, states, errors = None, [], []
-    with report.progress("head fit", total=len(faces)) as bar:
-        for face in faces:
+    views = [None if face is None else fitter.view(face, open_eyes) for face in faces]
+    states: list[State | None] = []
+    with report.progress("head fit", total=2 * len(faces)) as bar:
+        for face, view in zip(faces, views, strict=True):
             bar.advance()
-            if face is None:
-                state = None
+            last = states[-1] if states else None
+            if face is None or view is None:
                 states.append(None)
                 continue
-            view = fitter.view(face, open_eyes)
-            if state is None:
-                state = fitter.begin(person, view, face)
-            state = fitter.follow(person, view, state)
-            states.append(state)
+            states.append(fitter.follow(person, view, last or fitter.begin(person, view, face)))
+        depths = _calm_depths(states, times)
+        errors = []
+        for i, (face, view, state) in enumerate(zip(faces, views, states, strict=True)):
+            bar.advance()
+            if face is None or view is None or state is None:
+                continue
+            held = replace(view, depth=(float(depths[i]), _DEPTH_SPREAD))
+            states[i] = state = fitter.follow(person, held, state, steps=2)
             errors.append(fitter.error_px(person, view, state) / face.size)
     return states, float(np.mean(errors))
+
+
+def _calm_depths(states: list[State | None], times: np.ndarray) -> np.ndarray:
+    """The root joint's depth [T] m of every frame, smoothed over _DEPTH_SECONDS."""
+    valid = np.array([state is not None for state in states])
+    depth = np.array([[np.nan if state is None else state.position[2]] for state in states])
+    fps = (len(times) - 1) / max(times[-1] - times[0], 1e-6) if len(times) > 1 else 25.0
+    return smooth.smooth_values(smooth.fill_values(depth, times, valid, times), fps, _DEPTH_SECONDS)[:, 0]
 
 
 def _even_rate(times: np.ndarray, announced: float) -> float:
