@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 
-import torch
 from torch import Tensor
 
 from omega_cli.kernels import _backend
 from omega_cli.kernels._backend import integer, pointer
+from omega_cli.kernels._ops import cpu_operator
 
 
-@torch.library.custom_op("omega::gaussian_pose", mutates_args=())
+@cpu_operator("gaussian_pose")
 def gaussian_pose(
     posed: Tensor,  # [V, 3]
     offsets: Tensor,  # [V] int64

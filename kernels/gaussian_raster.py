@@ -14,6 +14,7 @@ from torch import Tensor
 from omega_cli.kernels import _backend
 from omega_cli.kernels import gaussian_reference as reference
 from omega_cli.kernels._backend import integer, pointer, real
+from omega_cli.kernels._ops import cpu_operator
 
 
 def rasterize_gaussians(
@@ -69,7 +70,7 @@ def rasterize_gaussians(
     return image, alpha, splats
 
 
-@torch.library.custom_op("omega::gaussian_project", mutates_args=())
+@cpu_operator("gaussian_project")
 def _project(
     means: Tensor,
     quats: Tensor,
@@ -116,7 +117,7 @@ def _(
     return means.new_empty(means.shape[0], 8)
 
 
-@torch.library.custom_op("omega::gaussian_project_backward", mutates_args=())
+@cpu_operator("gaussian_project_backward")
 def _project_backward(
     means: Tensor,
     quats: Tensor,
@@ -181,7 +182,7 @@ def _projection_grads(ctx, grad_splats: Tensor):
 _project.register_autograd(_projection_grads, setup_context=_save_projection)
 
 
-@torch.library.custom_op("omega::gaussian_bin", mutates_args=())
+@cpu_operator("gaussian_bin")
 def _bin(splats: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     splats = splats.contiguous()
     library, tile = _backend.library(), reference.TILE
@@ -203,7 +204,7 @@ def _(splats: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return starts, splats.new_empty(count, dtype=torch.int32)
 
 
-@torch.library.custom_op("omega::gaussian_blend", mutates_args=())
+@cpu_operator("gaussian_blend")
 def _blend(
     splats: Tensor,
     opacities: Tensor,
@@ -240,7 +241,7 @@ def _(
     return colors.new_empty(colors.shape[1], height, width), colors.new_empty(height, width)
 
 
-@torch.library.custom_op("omega::gaussian_blend_backward", mutates_args=())
+@cpu_operator("gaussian_blend_backward")
 def _blend_backward(
     splats: Tensor,
     opacities: Tensor,

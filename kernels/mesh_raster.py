@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from omega_cli.kernels import _backend, reference
+from omega_cli.kernels._ops import cpu_operator
 
 NEAR = reference.NEAR
 
@@ -62,7 +63,7 @@ def rasterize_mesh(
     return Fragments(*reference.mesh_raster(clip_vertices, faces, (height, width)))
 
 
-@torch.library.custom_op("omega::mesh_raster", mutates_args=())
+@cpu_operator("mesh_raster")
 def _mesh_raster(
     clip_vertices: Tensor, faces: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:

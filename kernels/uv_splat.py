@@ -7,6 +7,7 @@ from torch import Tensor
 
 from omega_cli.kernels import _backend, reference
 from omega_cli.kernels._backend import integer, pointer
+from omega_cli.kernels._ops import cpu_operator
 
 
 def uv_splat(
@@ -43,7 +44,7 @@ def uv_splat(
     return out.permute(0, 3, 1, 2)
 
 
-@torch.library.custom_op("omega::uv_splat", mutates_args=())
+@cpu_operator("uv_splat")
 def _uv_splat(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
     values, uv = values.contiguous(), uv.contiguous()
     B, P, C = values.shape
@@ -65,7 +66,7 @@ def _(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
     return values.new_empty(values.shape[0], height, width, values.shape[2])
 
 
-@torch.library.custom_op("omega::uv_splat_backward", mutates_args=())
+@cpu_operator("uv_splat_backward")
 def _uv_splat_backward(values: Tensor, uv: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     values, uv, grad = values.contiguous(), uv.contiguous(), grad.contiguous()
     (B, P, C), (height, width) = values.shape, grad.shape[1:3]

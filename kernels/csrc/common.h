@@ -7,15 +7,28 @@
 
 #define OMEGA_EXPORT extern "C" __attribute__((visibility("default")))
 
+// Before a loop whose rounds do not touch each other's memory.
+#if defined(__clang__)
+#define OMEGA_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define OMEGA_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 #define OMEGA_INLINE static inline __attribute__((always_inline))
 
 namespace omega {
 
 // True for neither NaN nor infinity; by bits, since x == x is folded to true.
-OMEGA_INLINE bool is_finite(float value) {
+OMEGA_INLINE int is_finite(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
     return (bits & 0x7f800000u) != 0x7f800000u;
+}
+
+// Written as bits for the same reason.
+OMEGA_INLINE void set_infinity(float* to) {
+    const uint32_t bits = 0x7f800000u;
+    std::memcpy(to, &bits, 4);
 }
 
 OMEGA_INLINE float clamp(float value, float low, float high) {

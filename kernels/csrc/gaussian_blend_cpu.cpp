@@ -275,7 +275,7 @@ void gather_slots(int64_t begin, int64_t end, int C, const int64_t* first, const
         for (int64_t slot = first[i]; slot < first[i + 1]; slot++) {
             const float* from = slot_grads + slot * width;
             for (int k = 0; k < kShape; k++) shape[k] += from[k];
-#pragma GCC ivdep
+OMEGA_INDEPENDENT
             for (int c = 0; c < C; c++) color[c] += from[kShape + c];
         }
         grad_splats[i] = {shape[0], shape[1], shape[2], shape[3], shape[4], 0.0f, 0.0f, 0.0f};

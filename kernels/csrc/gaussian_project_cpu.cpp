@@ -109,7 +109,7 @@ OMEGA_INLINE void project_block(const View& v, const float* means, const float* 
                                 const float* opacities, Splat* out) {
     float px[kBlock], py[kBlock], z[kBlock], a[kBlock], b[kBlock], c[kBlock], ex[kBlock], ey[kBlock];
     int32_t seen[kBlock];
-#pragma GCC ivdep
+OMEGA_INDEPENDENT
     for (int i = 0; i < kBlock; i++) {
         Chain k;
         run_chain<kOrtho>(v, means + 3 * i, quats + 4 * i, scales + 3 * i, k);

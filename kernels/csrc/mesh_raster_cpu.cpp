@@ -141,7 +141,7 @@ void resolve_band(const Face* faces, const Band& band, int W, int64_t* face_inde
             float* b = barycentric + 3 * pixel;
             if (id < 0) {
                 b[0] = b[1] = b[2] = 0.0f;
-                depth[pixel] = std::numeric_limits<float>::infinity();
+                omega::set_infinity(depth + pixel);
                 continue;
             }
             const Face& f = faces[id];

@@ -52,7 +52,7 @@ void sort_by_row(const float* uv, int64_t P, int H, int W, int threads, std::vec
 }
 
 OMEGA_INLINE void add_scaled(float* to, const float* from, float weight, int C) {
-#pragma GCC ivdep
+OMEGA_INDEPENDENT
     for (int c = 0; c < C; c++) to[c] += weight * from[c];
 }
 
@@ -107,7 +107,7 @@ OMEGA_INLINE void gather_points_of(const float* values, const float* uv, int64_t
                 const float wx = dx ? at.fx : 1.0f - at.fx, weight = wx * wy;
                 const float* g = grad + ((int64_t)row * W + column) * C;
                 float dot = 0;
-#pragma GCC ivdep
+OMEGA_INDEPENDENT
                 for (int c = 0; c < C; c++) {
                     to[c] += weight * g[c];
                     dot += from[c] * g[c];
