@@ -222,12 +222,12 @@ def test_operators_are_well_formed() -> None:
     parts, camera = cloud(30, 3, 2.0), CAMERAS["ortho"]
     view = (camera.viewmat, camera.K, 90, 90, True, 0.01, 0.3)
     leaves = [t.requires_grad_() for t in parts]
-    torch.library.opcheck(_project, (*leaves[:4], *view))
+    torch.library.opcheck(_project.overload, (*leaves[:4], *view))
     splats = _project(*leaves[:4], *view).detach()
     starts, entries = _bin(splats, 90, 90)
-    torch.library.opcheck(_bin, (splats, 90, 90))
+    torch.library.opcheck(_bin.overload, (splats, 90, 90))
     blended = (splats.requires_grad_(), leaves[3], leaves[4], starts, entries, 90, 90)
-    torch.library.opcheck(_blend, blended)
+    torch.library.opcheck(_blend.overload, blended)
 
 
 def test_double_precision_agrees_with_single() -> None:

@@ -153,7 +153,7 @@ def test_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
 
 def test_operator_is_well_formed() -> None:
     values, uv = points(2, 30, 3)
-    torch.library.opcheck(_uv_splat, (values.requires_grad_(), uv.requires_grad_(), 6, 5))
+    torch.library.opcheck(_uv_splat.overload, (values.requires_grad_(), uv.requires_grad_(), 6, 5))
 
 
 def test_doubles_go_to_the_reference_and_native_refuses_them() -> None:
