@@ -48,9 +48,6 @@ fi
 if ! missing="$(.venv/bin/python omega_cli/doctor/system_libraries.py)"; then
     fail "$(head -n 1 <<<"$missing")" "$(tail -n 1 <<<"$missing")" "and then this script again."
 fi
-if ! command -v "${CXX:-g++}" >/dev/null && ! command -v clang++ >/dev/null; then
-    say "Note: there is no C++ compiler, so slower paths run. Mend it: ${sudo}apt-get install -y g++"
-fi
 
 # A machine with an NVIDIA GPU takes the index's torch with CUDA; any other takes the CPU build.
 constraints=(-c constraints-cpu.txt)

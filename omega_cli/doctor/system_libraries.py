@@ -1,10 +1,11 @@
-"""Shared libraries of the system that pip cannot bring. Standard library only: the set-up script runs
-this file by its path, before any package is installed."""
+"""What pip cannot bring: shared libraries of the system, a C++ compiler. Standard library only: the
+set-up script runs this file by its path, before any package is installed."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 
 NEEDED = {
     "libGL.so.1": "libgl1",
@@ -32,9 +33,19 @@ def apt_command(packages: list[str]) -> str:
     return f"{sudo}apt-get update && {sudo}apt-get install -y {' '.join(packages)}"
 
 
+def has_compiler() -> bool:
+    """True when kernels/build.py will find a C++ compiler."""
+    named = os.environ.get("CXX")
+    return any(shutil.which(name.split()[0]) for name in ([named] if named else ["g++", "clang++", "c++"]))
+
+
 if __name__ == "__main__":
     absent = missing()
+    packages = [NEEDED[library] for library in absent]
+    if not has_compiler():
+        # The torch references would run, but a turntable takes them a quarter of an hour.
+        absent, packages = [*absent, "a C++ compiler"], [*packages, "g++"]
     if absent:
-        print(f"System libraries are missing: {', '.join(absent)}.")  # noqa: T201
-        print(f"Run: {apt_command([NEEDED[library] for library in absent])}")  # noqa: T201
+        print(f"Missing on this system: {', '.join(absent)}.")  # noqa: T201
+        print(f"Run: {apt_command(packages)}")  # noqa: T201
         raise SystemExit(1)
