@@ -14,7 +14,7 @@ from omega_cli.track.observe import SIZE
 
 SPAN = 2.1  # side of the crop in face heights  # ours
 WIDER = (2.55, 3.0)  # tried in turn while hair or hat is cut off inside the photo  # ours
-_FRAME_LEVEL, _FRAME_SHARE = 20, 0.06  # a frame is darker than this and at most so wide
+_FRAME_LEVEL, _FRAME_SHARE = 45, 0.06  # a frame is darker than this and at most so wide
 _CUT_OFF = 0.03  # share of an edge that hair may touch before the crop is widened
 
 

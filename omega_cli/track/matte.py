@@ -59,7 +59,8 @@ def solve_matte(
     soft = np.clip(0.5 + distance / (2 * band), 0, 1)
     guess = np.where(wisps, 0.5 * (guess + salient), guess)
     prior = np.where(unknown, 0.5 * (soft + guess), distance >= 0).astype(np.float32)
-    gaps = _gaps_in_hair(rgb, prior, hair & (distance < 3 * _HAIR_BAND))
+    doubtful = hair & ((person < 0.95) | (salient < 0.95)) & (distance < 4 * _HAIR_BAND)
+    gaps = _gaps_in_hair(rgb, prior, doubtful)
     prior[gaps], unknown = 0.15, unknown | (cv2.dilate(gaps.astype(np.uint8), _disc(2)) > 0) & photo
     alpha = _matting_laplacian_solve(rgb, prior, unknown)
     alpha = _local_colour_matte(rgb, alpha, unknown)
@@ -86,7 +87,7 @@ def _gaps_in_hair(rgb: np.ndarray, alpha: np.ndarray, hair: np.ndarray) -> np.nd
     image = rgb.astype(np.float32) / 255
     to_hair = ((image - _layer(image, alpha**6, 24)) ** 2).sum(2)
     to_background = ((image - _layer(image, (1 - alpha) ** 6, 24)) ** 2).sum(2)
-    gaps = hair & (to_background < 0.012) & (to_hair > 0.06)
+    gaps = hair & (to_background < 0.03) & (to_hair > np.maximum(0.05, 2.5 * to_background))
     return cv2.morphologyEx(gaps.astype(np.uint8), cv2.MORPH_OPEN, _disc(1)) > 0
 
 
