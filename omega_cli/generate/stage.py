@@ -97,7 +97,8 @@ def _summary(report: Report, avatar: Avatar, done: list[Done], shown: Path, seco
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=str(avatar.root), title_justify="left", box=None, pad_edge=False)
+    report.note(str(avatar.root))
+    table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("")
     table.add_column("seconds", justify="right")
