@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from omega_cli.kernels.mesh_raster import rasterize_mesh
+
 _CHUNK = 1 << 22  # candidate texels at a time: bounds the memory of big maps
 
 
@@ -59,18 +61,13 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 def rasterize_uv(uvs: Tensor, uv_faces: Tensor, size: int) -> UVRaster:
     """Triangles [F, 3] of uvs [Vt, 2] on a size x size map; texel centres at (i + 0.5) / size.
 
-    A centre on a shared edge goes to the lower face index. Computed in double, returned as float32.
+    A centre on a shared edge goes to the lower face index. It is a mesh seen straight on, so the mesh
+    rasteriser draws it.
     """
-    owner = torch.full((size * size,), len(uv_faces), dtype=torch.long, device=uvs.device)
-    exact = uvs.double()
-    for face, texel, _ in _candidates(exact, uv_faces, size):
-        owner.scatter_reduce_(0, texel, face, "amin")
-    barycentric = torch.zeros(size * size, 3, device=uvs.device)
-    for face, texel, weights in _candidates(exact, uv_faces, size):
-        mine = owner[texel] == face
-        barycentric[texel[mine]] = weights[mine].clamp_min(0).float()
-    owner[owner == len(uv_faces)] = -1
-    return UVRaster(owner.reshape(size, size), barycentric.reshape(size, size, 3))
+    flat = torch.ones(len(uvs), 4, device=uvs.device)
+    flat[:, :2] = uvs * size
+    seen = rasterize_mesh(flat, uv_faces, (size, size))
+    return UVRaster(seen.face_index, seen.barycentric)
 
 
 def count_uv(uvs: Tensor, uv_faces: Tensor, size: int) -> Tensor:

@@ -122,12 +122,12 @@ def patch_sources(exemplar: Tensor, known: Tensor, generator: torch.Generator) -
     gy, gx = torch.gradient(grey)
     reach = min(PATCH) // 2 * 2 + 1
     tensor = torch.stack([gx * gx, gy * gy, gx * gy])[None]
-    xx, yy, xy = F.avg_pool2d(tensor, reach, 1, reach // 2)[0]
+    xx, yy, xy = _box(tensor, reach)[0]
     # gradients run across strands: the strand direction is at right angles to the main axis
     across = 0.5 * torch.atan2(2 * xy, xx - yy)
     clear = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / (xx + yy).clamp_min(1e-9)
     side = max(PATCH) // 2 * 2 + 1
-    inside = F.avg_pool2d(known[None], side, 1, side // 2, count_include_pad=True)[0, 0] > 0.85
+    inside = _box(known[None], side)[0, 0] > 0.85
     spots = torch.nonzero(inside)
     if len(spots) == 0:
         return spots, across.new_zeros(0)
@@ -172,6 +172,12 @@ def read_chart(chart: Tensor, coordinates: Tensor) -> Tensor:  # [3, R, C], [N, 
     return F.grid_sample(wrapped[None], grid[None, None], padding_mode="border", align_corners=False)[
         0, :, 0
     ].T
+
+
+def _box(image: Tensor, side: int) -> Tensor:  # [1, C, H, W], odd side
+    """Mean over side x side, zeros beyond the edge; one axis at a time."""
+    rows = F.avg_pool2d(image, (side, 1), 1, (side // 2, 0))
+    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2))
 
 
 def _hann(n: int) -> Tensor:

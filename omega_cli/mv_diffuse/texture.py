@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,6 +35,14 @@ class Surface:
     normals: Tensor
     mirror: Tensor  # [V] long
 
+    @cached_property
+    def edges(self) -> np.ndarray:  # [E, 2]
+        return mesh_edges(self.model.faces).numpy()
+
+    @cached_property
+    def flags(self) -> Tensor:  # [V, 6], see part_flags
+        return part_flags(self.model)
+
     @staticmethod
     def of(model: HeadModel, vertices: Tensor, mirror: Tensor) -> Surface:
         return Surface(model, vertices, vertex_normals(vertices, model.faces), mirror)
@@ -63,7 +72,7 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
     The mirrored point speaks only as far as the point itself is not seen, so that the seam is soft.
     """
 
-    flags = (part_flags(surface.model)[vertex_idx] * barycentric[..., None]).sum(1)
+    flags = (surface.flags[vertex_idx] * barycentric[..., None]).sum(1)
 
     def at(idx: Tensor) -> Samples:
         points = (surface.vertices[idx] * barycentric[..., None]).sum(1)
@@ -159,7 +168,7 @@ def label_field(
     """Harmonic field of a label from what is seen and what is assumed (prior, trust [V])."""
     known = seen.weight * 4
     values = (known * is_in(seen.label, labels) + trust * prior) / (known + trust)
-    links, domain = mesh_edges(surface.model.faces).numpy(), surface.model.regions["skin"].numpy()
+    links, domain = surface.edges, surface.model.regions["skin"].numpy()
     field = harmonic_fill(values[:, None].numpy(), (known + trust).numpy(), links, domain)[:, 0]
     return torch.from_numpy(field).float().clamp(0, 1)
 
@@ -195,7 +204,7 @@ def continued_colour(surface: Surface, photo: Photo, labels: tuple[int, ...], mi
     colour = harmonic_fill(
         seen.rgb.numpy(),
         (4 * trust * seen.weight).numpy(),
-        mesh_edges(surface.model.faces).numpy(),
+        surface.edges,
         surface.model.regions["skin"].numpy(),
         pull=0.01,  # ten links, about 5 cm: rims of light do not run around the head
     )
@@ -261,7 +270,7 @@ def build_texture(
             guess, on_texels(hat), sharpen(on_texels(hat_field(surface, at_vertices)[:, None]))
         )
 
-    inside = on_texels(part_flags(model))[:, 0] > 0.5
+    inside = on_texels(surface.flags[:, :1])[:, 0] > 0.5
     guess = torch.where(inside[:, None], on_texels(albedo), guess)
     texel = torch.lerp(guess, seen.rgb, seen.weight[:, None])
 
