@@ -148,7 +148,7 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     fragments = rasterize(surface.vertices, model.faces, camera)
     hit = fragments.face_index >= 0
     # At this pixel the photo shows what it shows: eyes and lashes are judged where they become texture.
-    flags = surface.flags * torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    flags = surface.flags * torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
     packed = torch.cat([surface.normals, surface.vertices, flags], 1)
     at = interpolate(fragments, model.faces, packed)[hit]
     normal = F.normalize(at[:, :3], dim=-1)

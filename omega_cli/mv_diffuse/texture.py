@@ -23,7 +23,8 @@ from .photo import Photo, Samples, sample
 SKIN, EYES, EARS, NOSE, MOUTH_INSIDE, NECK, CLOTH, HAIR, HAT = 1, 3, 5, 7, 8, 11, 13, 14, 15
 PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
 HAIR_LIKE = (HAIR, HAT)
-BESIDE = 0.25  # hair on a face seen at a lower cosine hangs beside it
+# Hair on a face seen at a lower cosine hangs beside it; at the temples it lies on it. Ours.
+BESIDE_CHEEK, BESIDE_TEMPLE = 0.55, 0.25
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Surface:
         return mesh_edges(self.model.faces).numpy()
 
     @cached_property
-    def flags(self) -> Tensor:  # [V, 6], see part_flags
+    def flags(self) -> Tensor:  # [V, 7], see part_flags
         return part_flags(self.model)
 
     @staticmethod
@@ -94,16 +95,16 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
     return Evidence(rgb, total.clamp(0, 1), torch.where(kept >= lent, own.label, other.label))
 
 
-def part_flags(model: HeadModel) -> Tensor:  # [V, 6]
-    """Per vertex: inside of the mouth, neck, eyeball, lash, ear, face."""
+def part_flags(model: HeadModel) -> Tensor:  # [V, 7]
+    """Per vertex: inside of the mouth, neck, eyeball, lash, ear, face, face below the eyes."""
     r = model.regions
     inside = r["teeth"] | r["tongue"] | r["mouth_inside"]
-    return torch.stack(
-        [inside, r["neck"] | r["boundary"], r["eyes"], r["lashes"], r["ears"], r["face"]], 1
-    ).float()
+    cheek = r["face"] & (model.v_template[:, 1] < model.v_template[r["eyes"], 1].mean() - 0.01)
+    parts = [inside, r["neck"] | r["boundary"], r["eyes"], r["lashes"], r["ears"], r["face"], cheek]
+    return torch.stack(parts, 1).float()
 
 
-def permitted(found: Samples, flags: Tensor) -> Tensor:  # flags [N, 6] (part_flags) -> [N] in [0, 1]
+def permitted(found: Samples, flags: Tensor) -> Tensor:  # flags [N, 7] (part_flags) -> [N] in [0, 1]
     """May the pixel found paint this part of the head?
 
     Background paints nothing, a collar the neck alone. A fringe paints the face, but what lies beside the
@@ -111,12 +112,13 @@ def permitted(found: Samples, flags: Tensor) -> Tensor:  # flags [N, 6] (part_fl
     only what the parsing calls an eye is one. What the photo shows through an open mouth is teeth, what it
     shows of closed lips is not. Lashes are too thin to be seen.
     """
-    inside, low, eyeball, lash, ear, face = flags.T
+    inside, low, eyeball, lash, ear, face, cheek = flags.T
     label = found.label
     share = torch.where(label == CLOTH, low, (label != 0).float())
     share = share * ((inside < 0.5) | (label == MOUTH_INSIDE))
     share = share * ((eyeball < 0.5) | (label == EYES)) * (lash < 0.5)
-    beside = (label == EARS) | (is_in(label, HAIR_LIKE) & (found.facing < BESIDE))
+    slanted = found.facing < torch.where(cheek > 0.5, BESIDE_CHEEK, BESIDE_TEMPLE)
+    beside = (label == EARS) | (is_in(label, HAIR_LIKE) & slanted)
     share = share * ((face < 0.5) | ~beside)
     return share * ((ear < 0.5) | is_in(label, (EARS, *HAIR_LIKE)))
 
