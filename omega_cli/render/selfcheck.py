@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import scipy.ndimage
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def head_mask(parsing: Tensor, solid: Tensor) -> Tensor:
     are not it. `solid` [H, W] bool: pixels that the matte keeps.
     """
     head = label_mask(parsing, HEAD_LABELS) & solid
-    parts, count = scipy.ndimage.label(head.numpy())
+    parts = np.empty(head.shape, np.int32)
+    count = int(scipy.ndimage.label(head.numpy(), output=parts))  # type: ignore[arg-type]
     if count <= 1:
         return head
     face = label_mask(parsing, FACE_LABELS) & head
