@@ -91,7 +91,6 @@ def open_film(stream: BinaryIO, name: str) -> Film:
     """Look at a film's header. Raises OmegaError when it is no film or holds no pictures."""
     import av
 
-    av.logging.set_level(av.logging.PANIC)
     hint = "Give an MP4, MOV, WebM, MKV or GIF of one face."
     try:
         with av.open(stream, metadata_errors="ignore") as container:
