@@ -34,9 +34,7 @@ class Camera:
             )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Camera:
-        return dataclasses.replace(
-            self, K=self.K.to(device, dtype), viewmat=self.viewmat.to(device, dtype)
-        )
+        return dataclasses.replace(self, K=self.K.to(device, dtype), viewmat=self.viewmat.to(device, dtype))
 
     def resized(self, width: int, height: int) -> Camera:
         """The same camera with another image size: every pixel quantity scales with it."""
@@ -55,9 +53,7 @@ class Camera:
         p = self.to_camera(points)
         K = self.K.to(points)
         xy = p[..., :2] if self.model == "ortho" else p[..., :2] / p[..., 2:].clamp_min(1e-6)
-        pixels = torch.stack(
-            [xy[..., 0] * K[0, 0] + K[0, 2], xy[..., 1] * K[1, 1] + K[1, 2]], dim=-1
-        )
+        pixels = torch.stack([xy[..., 0] * K[0, 0] + K[0, 2], xy[..., 1] * K[1, 1] + K[1, 2]], dim=-1)
         return pixels, p[..., 2]
 
     @property
@@ -124,6 +120,4 @@ def perspective(
     """Square pinhole camera at `distance` m whose image spans `half_extent` m at the centre's depth."""
     focal = size / 2 * distance / half_extent
     K = torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
-    return Camera(
-        K, orbit_viewmat(azimuth_deg, elevation_deg, distance, centre), size, size, "pinhole", id
-    )
+    return Camera(K, orbit_viewmat(azimuth_deg, elevation_deg, distance, centre), size, size, "pinhole", id)
