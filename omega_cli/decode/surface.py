@@ -161,7 +161,12 @@ def vertex_gaussians(
 
 def vertex_uvs(faces: Tensor, uvs: Tensor, uv_faces: Tensor, vertex_count: int) -> Tensor:  # [V, 2]
     """One UV per vertex (on a seam: that of its first face); NaN for vertices without a face."""
+    corner = faces.flatten()
+    order = torch.arange(len(corner), device=faces.device)
+    first = torch.full((vertex_count,), len(corner), device=faces.device).scatter_reduce(
+        0, corner, order, "amin"
+    )
+    used = first < len(corner)
     out = uvs.new_full((vertex_count, 2), float("nan"))
-    # Later writes win: reversed, the first face is written last.
-    out[faces.flatten().flip(0)] = uvs[uv_faces.flatten().flip(0)]
+    out[used] = uvs[uv_faces.flatten()[first[used]]]
     return out

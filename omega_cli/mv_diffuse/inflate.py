@@ -117,19 +117,14 @@ def solve_thickness(
     both = active & active[mirror]
     pairs = np.flatnonzero(both)
     rows = np.arange(len(pairs))
-    difference = sp.coo_matrix(
-        (
-            np.repeat([1.0, -1.0], len(pairs)),
-            (np.r_[rows, rows], np.r_[pairs, mirror[pairs]]),
-        ),
-        (len(pairs), n),
-    ).tocsr()
-    system = (
-        sp.diags(weight + prior_weight) + 0.08 * laplacian + 0.12 * plate + 0.05 * (difference.T @ difference)
-    ).tocsc()
+    signs = np.repeat([1.0, -1.0], len(pairs))
+    at = (np.r_[rows, rows], np.r_[pairs, mirror[pairs]])
+    difference = sp.csr_matrix((signs, at), (len(pairs), n))
+    smooth = 0.08 * laplacian + 0.12 * plate + 0.05 * (difference.T @ difference)
+    system = sp.csr_matrix(sp.diags(weight + prior_weight) + smooth)[index][:, index]
     right = weight * wanted + prior_weight * prior
     h = np.zeros(n)
-    h[index] = spla.spsolve(system[index][:, index], right[index])
+    h[index] = spla.splu(sp.csc_matrix(system)).solve(right[index])
     return h.clip(MIN_THICKNESS, MAX_THICKNESS)
 
 
@@ -189,7 +184,7 @@ def inflate(
         reach = MAX_THICKNESS * px_scale
         distance, valid = march(base, 1e3 * step / px_per_m.clip(1e-6)[:, None], outline, ~scalp[rim], reach)
         # A direction that points at the camera says nothing about thickness.
-        trust = 0.25 * valid * np.clip(px_per_m / px_scale - 0.3, 0, 1)
+        trust = 0.6 * valid * np.clip(px_per_m / px_scale - 0.3, 0, 1)
         wanted, weight = np.zeros(n), np.zeros(n)
         wanted[rim] = h[rim] + distance / px_per_m.clip(1e-6)
         weight[rim] = trust

@@ -309,7 +309,7 @@ def mirror_of(model: HeadModel) -> Tensor:  # [V] long
     """The model's left-right map, or nearest vertices across x = 0 for models that carry none."""
     if model.mirror_index is not None:
         return model.mirror_index
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     template = model.v_template.numpy()
-    return torch.from_numpy(cKDTree(template * np.array([-1.0, 1.0, 1.0])).query(template)[1]).long()
+    return torch.from_numpy(KDTree(template * np.array([-1.0, 1.0, 1.0])).query(template)[1]).long()
