@@ -21,7 +21,7 @@ from omega_cli.decode.texture import (
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
-LID_SWAP = 0.75  # ours: how much of a lash line drawn out by a blink gives way to skin
+LID_SWAP = 0.95  # ours: how much of a lash line drawn out by a blink gives way to skin
 USUAL_SKIN = 0.55  # ours: luminance of well-lit skin, the light for which the fixed colours were chosen
 
 

@@ -43,8 +43,8 @@ def lid_donors(
         ring = (distance > LID_RIM) & (distance < LID_RING) & (share > 0.5)
         if int(ring.sum()) < 20:
             continue
-        usual = luminance[ring].quantile(0.6)
-        bright = ((luminance / usual.clamp_min(1e-3) - 0.80) / 0.12).clamp(0, 1)
+        usual = luminance[ring].quantile(0.75)
+        bright = ((luminance / usual.clamp_min(1e-3) - 0.85) / 0.1).clamp(0, 1)
         bright = bright * ((distance - LID_RIM) / 0.1).clamp(0, 1)
         far = ((distance - LID_RING) / 0.5).clamp(0, 1)
         donor = torch.minimum(donor, torch.maximum(bright, far))
