@@ -99,7 +99,7 @@ def step_config(step: Step, avatar: Avatar, given: Mapping[str, Any], force: boo
 def decide(state: str, *, asked: bool, force: bool) -> Literal["run", "fresh", "edited"]:
     """Whether to run a step whose folder is in `state` (avatar/freshness.py).
 
-    asked: the user named it with --from. Edited work is never overwritten without force.
+    asked: the user named it, or a stage before it, with --from. Edited work is never overwritten without force.
     """
     if force:
         return "run"
@@ -137,7 +137,7 @@ def make_avatar(
     with report.progress("generate", total=len(steps)) as bar:
         for step in steps:
             done.append(
-                _one(step, avatar, image, settings.get(step.name, {}), from_stage == step.name,
+                _one(step, avatar, image, settings.get(step.name, {}), from_stage is not None,
                      device, seed, report, force)
             )  # fmt: skip
             if done[-1].what == "made" and step.name == "track":
