@@ -99,7 +99,8 @@ def step_config(step: Step, avatar: Avatar, given: Mapping[str, Any], force: boo
 def decide(state: str, *, asked: bool, force: bool) -> Literal["run", "fresh", "edited"]:
     """Whether to run a step whose folder is in `state` (avatar/freshness.py).
 
-    asked: the user named it, or a stage before it, with --from. Edited work is never overwritten without force.
+    asked: the user named it, or a stage before it, with --from. Edited work is never overwritten without
+    force.
     """
     if force:
         return "run"
