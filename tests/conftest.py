@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.ball"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
