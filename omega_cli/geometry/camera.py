@@ -56,6 +56,14 @@ class Camera:
         pixels = torch.stack([xy[..., 0] * K[0, 0] + K[0, 2], xy[..., 1] * K[1, 1] + K[1, 2]], dim=-1)
         return pixels, p[..., 2]
 
+    def unproject(self, pixels: Tensor, depth: Tensor) -> Tensor:
+        """The inverse of `project`: pixels [..., 2] at camera depth [...] (m) -> world points [..., 3]."""
+        K = self.K.to(pixels)
+        aside = (pixels - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
+        aside = aside if self.model == "ortho" else aside * depth[..., None]
+        R, t = self.viewmat[:3, :3].to(pixels), self.viewmat[:3, 3].to(pixels)
+        return (torch.cat([aside, depth[..., None]], dim=-1) - t) @ R
+
     @property
     def position(self) -> Tensor:
         """Camera centre in the world [3] (for "ortho": a point on its axis)."""

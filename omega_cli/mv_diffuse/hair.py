@@ -34,12 +34,11 @@ def chart_coordinates(points: Tensor) -> Tensor:  # [N, 3] m -> [N, 2] in [0, 1]
     up = d @ axis
     a, b = d @ right, d @ front
     angle = torch.atan2(a, b) / (2 * math.pi) + 0.5
-    radius = d.norm(dim=-1)
     polar = torch.atan2((a * a + b * b).sqrt(), up)
     skull = 0.1 * polar.clamp_max(math.pi / 2)
     hanging = torch.where(polar > math.pi / 2, -up, torch.zeros_like(up))
     # thick hair lies further out, but its strands are as long as the arc they follow
-    return torch.stack([angle, ((skull + hanging) / ARC_LENGTH).clamp(0, 1)], -1) + 0 * radius[:, None]
+    return torch.stack([angle, ((skull + hanging) / ARC_LENGTH).clamp(0, 1)], -1)
 
 
 def masked_blur(values: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [C, H, W], [1, H, W]

@@ -99,31 +99,36 @@ def march(
     return distance, valid
 
 
+def smoothness(
+    laplacian: sp.csr_matrix,  # [V, V] graph Laplacian D - A
+    active: np.ndarray,  # [V] bool
+    mirror: np.ndarray,  # [V]
+) -> sp.csr_matrix:  # [V, V]
+    """Quadratic form of the unseen part of the energy: membrane + plate + left-right symmetry."""
+    pairs = np.flatnonzero(active & active[mirror])
+    rows = np.arange(len(pairs))
+    signs = np.repeat([1.0, -1.0], len(pairs))
+    at = (np.r_[rows, rows], np.r_[pairs, mirror[pairs]])
+    difference = sp.csr_matrix((signs, at), (len(pairs), len(active)))
+    plate = laplacian.T @ laplacian
+    return 0.08 * laplacian + 0.12 * plate + 0.05 * (difference.T @ difference)
+
+
 def solve_thickness(
     wanted: np.ndarray,  # [V] m
     weight: np.ndarray,  # [V]
     prior: np.ndarray,  # [V] m
     prior_weight: np.ndarray,  # [V]
     active: np.ndarray,  # [V] bool; elsewhere h = 0
-    laplacian: sp.csr_matrix,  # [V, V] graph Laplacian D - A
-    mirror: np.ndarray,  # [V]
+    smooth: sp.csr_matrix,  # [V, V], see `smoothness`
 ) -> np.ndarray:  # [V] m
-    """argmin of the quadratic energy: data + prior + membrane + plate + symmetry."""
+    """argmin of the quadratic energy: data + prior + smoothness."""
     index = np.flatnonzero(active)
+    h = np.zeros(len(active))
     if len(index) == 0:
-        return np.zeros(len(active))
-    plate = laplacian.T @ laplacian
-    n = len(active)
-    both = active & active[mirror]
-    pairs = np.flatnonzero(both)
-    rows = np.arange(len(pairs))
-    signs = np.repeat([1.0, -1.0], len(pairs))
-    at = (np.r_[rows, rows], np.r_[pairs, mirror[pairs]])
-    difference = sp.csr_matrix((signs, at), (len(pairs), n))
-    smooth = 0.08 * laplacian + 0.12 * plate + 0.05 * (difference.T @ difference)
+        return h
     system = sp.csr_matrix(sp.diags(weight + prior_weight) + smooth)[index][:, index]
     right = weight * wanted + prior_weight * prior
-    h = np.zeros(n)
     h[index] = spla.splu(sp.csc_matrix(system)).solve(right[index])
     return h.clip(MIN_THICKNESS, MAX_THICKNESS)
 
@@ -152,13 +157,12 @@ def inflate(
     hanging = 1 / (1 + np.exp((vertices[:, 1] + 0.02) / 0.012))
     field = direction_field(vertices, start, (sp.diags(1 / degree) @ adjacency).tocsr(), hanging)
 
-    active = regions["scalp"].copy()
+    scalp = regions["scalp"]
+    active = scalp.copy()
     for side, hidden in zip(("left_ear", "right_ear"), hidden_ears, strict=True):
         active |= regions[side] & hidden
-    scalp = regions["scalp"]
     # The nape and the sides of the neck carry hair that falls below the ears; the throat does not.
     active |= regions["neck"] & (start[:, 2] < 0.45)
-    scalp = regions["scalp"]
     # Priors, as shares of the thickness that the outline shows: full behind, half towards the face, where
     # hair lies flatter. Necks stay bare but for the part behind which hair hangs.
     behind = 1 / (1 + np.exp(start[:, 2] / 0.15))
@@ -167,6 +171,7 @@ def inflate(
     prior_weight = np.where(scalp | curtain, 6e-3, 3e-2)
     prior = np.zeros(n)
 
+    smooth = smoothness(laplacian, active, mirror)
     moved = vertices.copy()
     h = np.zeros(n)
     for _ in range(iterations):
@@ -192,7 +197,7 @@ def inflate(
             typical = np.average(wanted.clip(0, MAX_THICKNESS)[scalp], weights=weight[scalp] + 1e-9)
             prior = share * typical
         h = solve_thickness(
-            wanted.clip(MIN_THICKNESS, MAX_THICKNESS), weight, prior, prior_weight, active, laplacian, mirror
+            wanted.clip(MIN_THICKNESS, MAX_THICKNESS), weight, prior, prior_weight, active, smooth
         )
         moved = vertices + h[:, None] * field
     return moved - vertices

@@ -61,28 +61,29 @@ def head_frame(model: HeadModel, params: HeadParams, camera: Camera) -> tuple[He
     return rest, Camera(camera.K, viewmat, camera.width, camera.height, camera.model, camera.id)
 
 
-def hair_facts(surface: Surface, photo: Photo) -> tuple[float, tuple[bool, bool]]:
+def hair_facts(
+    model: HeadModel,
+    vertices: Tensor,  # [V, 3] m, bare head
+    camera: Camera,
+    labels: Tensor,  # [H, W]
+    alpha: Tensor,  # [H, W]
+) -> tuple[float, tuple[bool, bool]]:
     """Height of the hair's lower end (m, head frame) and whether the (left, right) ears are covered.
 
     Read from the parsing: the hair's pixels are taken to lie at the depth of the skull.
     """
-    regions = surface.model.regions
-    pixels, _ = photo.camera.project(surface.vertices)
-    hair = is_in(photo.labels, HAIR_LIKE) & (photo.alpha[0] > 0.5)
-    ear = photo.labels == EARS
+    pixels, _ = camera.project(vertices)
+    hair = is_in(labels, HAIR_LIKE) & (alpha > 0.5)
+    ear = labels == EARS
     height, width = hair.shape
     y, x = torch.nonzero(hair, as_tuple=True)
     bottom = math.inf
     if len(y) > 60:
-        K, depth = photo.camera.K, photo.camera.to_camera(torch.zeros(3))[2]
-        z = depth if photo.camera.model == "pinhole" else 1.0
-        aside = torch.stack([(x + 0.5 - K[0, 2]) / K[0, 0] * z, (y + 0.5 - K[1, 2]) / K[1, 1] * z], -1)
-        at_skull = torch.cat([aside, depth.expand(len(y), 1)], -1)
-        R, t = photo.camera.viewmat[:3, :3], photo.camera.viewmat[:3, 3]
-        bottom = float(((at_skull - t) @ R)[:, 1].quantile(0.06))
+        depth = camera.to_camera(torch.zeros(3))[2].expand(len(y))
+        bottom = float(camera.unproject(torch.stack([x, y], -1) + 0.5, depth)[:, 1].quantile(0.06))
 
     def covered(name: str) -> bool:
-        p = pixels[regions[name]]
+        p = pixels[model.regions[name]]
         low, high = p.min(0).values.floor().long(), p.max(0).values.ceil().long()
         x0, x1 = int(low[0].clamp(0, width - 1)), int(high[0].clamp(1, width))
         y0, y1 = int(low[1].clamp(0, height - 1)), int(high[1].clamp(1, height))
@@ -110,8 +111,7 @@ def lift_views(
     """Six views of the head that the photo shows."""
     mirror = mirror_of(model)
     bare = model(params).vertices[0]
-    photo = photo_of(rgba, labels, camera, bare, model.faces)
-    bottom, hidden = hair_facts(Surface.of(model, bare, mirror), photo)
+    bottom, hidden = hair_facts(model, bare, camera, labels, rgba[3])
     displacement = torch.zeros_like(bare)
     if do_inflate:
         outline = Outline(
@@ -132,14 +132,9 @@ def lift_views(
         )
         displacement = torch.from_numpy(moved).float()
     surface = Surface.of(model, bare + displacement, mirror)
-    photo = photo_of(rgba, labels, camera, surface.vertices, model.faces)
+    photo = Photo(rgba[:3], rgba[3:], labels, rasterize(surface.vertices, model.faces, camera).depth, camera)
     texture = texture_maths.build_texture(surface, photo, texture_size, do_mirror, bottom, hidden, generator)
     return Lift([render_view(surface, photo, texture, c) for c in cameras], displacement, texture)
-
-
-def photo_of(rgba: Tensor, labels: Tensor, camera: Camera, vertices: Tensor, faces: Tensor) -> Photo:
-    depth = rasterize(vertices, faces, camera).depth
-    return Photo(rgba[:3], rgba[3:], labels, depth, camera)
 
 
 def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera) -> View:

@@ -72,7 +72,6 @@ def gather(photo: Photo, surface: Surface, vertex_idx: Tensor, barycentric: Tens
 
     The mirrored point speaks only as far as the point itself is not seen, so that the seam is soft.
     """
-
     flags = (surface.flags[vertex_idx] * barycentric[..., None]).sum(1)
 
     def at(idx: Tensor) -> Samples:
@@ -262,7 +261,7 @@ def build_texture(
     seen = gather(photo, surface, corners, b, mirror)
     points = on_texels(surface.vertices)
     mask = ((photo.labels == HAIR) & (photo.alpha[0] > 0.9)).float()[None]
-    strand = hair_strands(photo, mask, surface, generator)
+    strand = hair_strands(photo, mask, generator)
     hair_texel = on_texels(hair)
     if strand is not None:
         hair_texel = hair_texel + hair_maths.read_chart(strand, hair_maths.chart_coordinates(points))
@@ -281,7 +280,7 @@ def build_texture(
     return push_pull(texture, covered[None].float())
 
 
-def hair_strands(photo: Photo, mask: Tensor, surface: Surface, generator: torch.Generator) -> Tensor | None:
+def hair_strands(photo: Photo, mask: Tensor, generator: torch.Generator) -> Tensor | None:
     """Detail chart from the photo's hair pixels, or None where it shows no hair."""
     inner = 1 - F.max_pool2d(1 - mask[None], 5, 1, 2)[0]
     hit = (inner[0] > 0) & photo.depth.isfinite()
@@ -289,17 +288,8 @@ def hair_strands(photo: Photo, mask: Tensor, surface: Surface, generator: torch.
         return None
     detail = hair_maths.photo_detail(photo.rgb, inner)
     rows, columns = torch.nonzero(hit, as_tuple=True)
-    K, depth = photo.camera.K, photo.depth[rows, columns]
-    ray = torch.stack(
-        [(columns + 0.5 - K[0, 2]) / K[0, 0], (rows + 0.5 - K[1, 2]) / K[1, 1], torch.ones(len(rows))], -1
-    )
-    in_camera = (
-        ray * depth[:, None]
-        if photo.camera.model == "pinhole"
-        else torch.cat([ray[:, :2], depth[:, None]], -1)
-    )
-    R, t = photo.camera.viewmat[:3, :3], photo.camera.viewmat[:3, 3]
-    points = (in_camera - t) @ R
+    pixels = torch.stack([columns, rows], -1) + 0.5
+    points = photo.camera.unproject(pixels, photo.depth[rows, columns])
     return hair_maths.synthesise_chart(
         detail[:, rows, columns].T, hair_maths.chart_coordinates(points), generator
     )

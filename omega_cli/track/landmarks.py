@@ -12,36 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-SCORES = (
-    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft",
-    "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight",
-    "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight",
-    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
-    "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft",
-    "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
-    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
-    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight", "tongueOut",
-)  # fmt: skip
+from omega_cli.head.arkit import ARKIT_NAMES
+from omega_cli.head.landmarks import IBUG_INNER, jaw_line
+
+SCORES = tuple(sorted(ARKIT_NAMES))
 """Names of `Face.scores`, alphabetical; the landmarker knows all but tongueOut, which stays 0."""
 
 LEFT_IRIS, RIGHT_IRIS = 473, 468  # the subject's left and right pupil among the 478 points
-FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
-    148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
-"""The closed contour of the face, from the forehead over the subject's left cheek to the chin and back."""
-
-IBUG_FROM_478 = (
-    127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356,  # jaw line
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,  # brows
-    168, 197, 5, 4, 98, 97, 2, 326, 327,  # nose
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,  # eyes
-    61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91,  # outer lips
-    78, 81, 13, 311, 308, 402, 14, 178,  # inner lips
-)  # fmt: skip
-"""For each of the 68 iBUG points, the MediaPipe point nearest in meaning (jaw line: only roughly)."""
 
 # upper lid, the lower lid below it, corners: the subject's left eye, then the right
 _EYE_POINTS = (
@@ -297,11 +274,9 @@ def ibug_points(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The jaw line is spaced evenly along MediaPipe's face contour, whose points are not iBUG's: score 0.5.
     """
-    out = points[list(IBUG_FROM_478)].copy()
-    chin = FACE_OVAL.index(152)
-    left = [152, *FACE_OVAL[chin - 1 : FACE_OVAL.index(356) - 1 : -1]]
-    right = [152, *FACE_OVAL[chin + 1 : FACE_OVAL.index(127) + 1]]
-    for line, target in ((right, range(8, -1, -1)), (left, range(8, 17))):
+    out = np.empty((68, 2), points.dtype)
+    out[17:] = points[list(IBUG_INNER)]
+    for line, target in zip(jaw_line(), (range(8, -1, -1), range(8, 17)), strict=True):
         path = points[line]
         length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
         at = np.linspace(0, length[-1], 9)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from omega_cli.head.landmarks import FACE_OVAL
 from omega_cli.track.fit import View
-from omega_cli.track.landmarks import FACE_OVAL, LEFT_IRIS, RIGHT_IRIS, Face
+from omega_cli.track.landmarks import LEFT_IRIS, RIGHT_IRIS, Face
 from omega_cli.track.priors import closed_eyes, expression_prior
 
 SIZE, FOCAL, DISTANCE = 512, 1280.0, 1.0
