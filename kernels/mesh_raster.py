@@ -15,7 +15,7 @@ NEAR = reference.NEAR
 
 @dataclass(frozen=True)
 class Fragments:
-    """What a mesh shows at each pixel centre.
+    """What a mesh shows at each pixel centre; several views have a leading dimension B.
 
     face_index [H, W] int64, -1 where empty; barycentric [H, W, 3], perspective-correct, 0 where empty;
     depth [H, W] m along the camera's z, +inf where empty.
@@ -30,15 +30,19 @@ class Fragments:
         """[H, W] bool: some face is seen."""
         return self.face_index >= 0
 
+    def __getitem__(self, view: int) -> Fragments:
+        """One of several views."""
+        return Fragments(self.face_index[view], self.barycentric[view], self.depth[view])
+
 
 def rasterize_mesh(
-    clip_vertices: Tensor,  # [V, 4]
+    clip_vertices: Tensor,  # [V, 4], or [B, V, 4] for B views of one mesh
     faces: Tensor,  # [F, 3] int64
     size: tuple[int, int],
     *,
     backend: str = "auto",
 ) -> Fragments:
-    """Nearest face at every pixel centre (i + 0.5) of an H x W image.
+    """Nearest face at every pixel centre (i + 0.5) of an H x W image; B views give Fragments [B, H, W].
 
     clip_vertices: (x, y, z, w) with the pixel position (x / w, y / w), z the camera depth in metres;
     w = z for a pinhole camera and 1 for an orthographic one. Both sides of a face are drawn. A face
@@ -48,19 +52,25 @@ def rasterize_mesh(
     Nothing here carries a gradient: differentiate through `geometry.raster.interpolate` (to the
     interpolated values); coverage and barycentrics are constants.
     """
-    if clip_vertices.ndim != 2 or clip_vertices.shape[1] != 4:
-        raise ValueError(f"clip_vertices must be [V, 4], got {tuple(clip_vertices.shape)}")
+    if clip_vertices.ndim not in (2, 3) or clip_vertices.shape[-1] != 4:
+        raise ValueError(f"clip_vertices must be [V, 4] or [B, V, 4], got {tuple(clip_vertices.shape)}")
     if faces.ndim != 2 or faces.shape[1] != 3:
         raise ValueError(f"faces must be [F, 3], got {tuple(faces.shape)}")
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be positive, got {size}")
-    clip_vertices, faces = clip_vertices.detach(), faces.to(torch.int64)
-    if _backend.choose(backend, clip_vertices) == "native":
-        return Fragments(*_mesh_raster(clip_vertices, faces, height, width))
-    if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(clip_vertices)):
-        raise ValueError(f"faces name vertices outside 0 .. {len(clip_vertices) - 1}")
-    return Fragments(*reference.mesh_raster(clip_vertices, faces, (height, width)))
+    clip, faces = clip_vertices.detach(), faces.to(torch.int64)
+    native = _backend.choose(backend, clip) == "native"
+    if not native and len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= clip.shape[-2]):
+        raise ValueError(f"faces name vertices outside 0 .. {clip.shape[-2] - 1}")
+    views = clip[None] if clip.ndim == 2 else clip
+    draw = _mesh_raster if native else lambda c, f, h, w: reference.mesh_raster(c, f, (h, w))
+    parts = [draw(view, faces, height, width) for view in views]
+    if clip.ndim == 2:
+        return Fragments(*parts[0])
+    if not parts:
+        raise ValueError("clip_vertices has no view")
+    return Fragments(*map(torch.stack, zip(*parts, strict=True)))
 
 
 @cpu_operator("mesh_raster")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import Camera, orthographic, perspective
-from omega_cli.geometry.raster import interpolate, rasterize
+from omega_cli.geometry.raster import interpolate, rasterize, rasterize_views
 
 BACKENDS = ["native", "torch"]
 CAMERAS = {"pinhole": perspective(30, 80, 0.15), "ortho": orthographic(-70, 80, 0.15, elevation_deg=20)}
@@ -53,6 +53,16 @@ def test_size_scales_the_camera() -> None:
     fragments = rasterize(vertices, faces, camera, size=160)
     assert torch.equal(fragments.depth, rasterize(vertices, faces, camera.resized(160, 160)).depth)
     assert rasterize(vertices, faces, camera, size=(40, 60)).face_index.shape == (40, 60)
+
+
+def test_several_cameras_at_once() -> None:
+    vertices, faces = sphere()
+    cameras = [orthographic(a, 40, 0.2) for a in (0.0, 45.0, 180.0)]
+    together = rasterize_views(vertices, faces, cameras)
+    for b, camera in enumerate(cameras):
+        assert torch.equal(together[b].face_index, rasterize(vertices, faces, camera).face_index)
+    with pytest.raises(ValueError, match=r"one image size, got \[\(40, 40\), \(41, 41\)\]"):
+        rasterize_views(vertices, faces, [cameras[0], orthographic(0, 41, 0.2)])
 
 
 def test_interpolation_is_linear_and_its_gradient_the_adjoint() -> None:

@@ -141,3 +141,15 @@ def test_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
 def test_operator_is_well_formed() -> None:
     clip, faces = soup(10, 20, 20, 0, True)
     torch.library.opcheck(_mesh_raster.overload, (clip, faces, 20, 20))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_views_are_each_view_alone(backend: str) -> None:
+    clip, faces = soup(50, 24, 30, 5, perspective=True)
+    views = torch.stack([clip, clip * torch.tensor([0.5, 0.5, 1.0, 1.0]), clip.flip(0)])
+    together = rasterize_mesh(views, faces, (24, 30), backend=backend)
+    assert together.face_index.shape == (3, 24, 30) and together.barycentric.shape == (3, 24, 30, 3)
+    for b in range(3):
+        alone = rasterize_mesh(views[b], faces, (24, 30), backend=backend)
+        for name in ("face_index", "barycentric", "depth"):
+            assert torch.equal(getattr(together[b], name), getattr(alone, name))

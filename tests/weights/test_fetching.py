@@ -197,9 +197,7 @@ def test_names_that_leave_the_folder_are_refused(name: str) -> None:
         fetching.check_member_name(name)
 
 
-def test_a_package_installed_anyway_needs_no_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_installed_anyway_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMEGA_CACHE", str(tmp_path))
     monkeypatch.setenv("OMEGA_OFFLINE", "1")
     path = Path(pytest.__file__)

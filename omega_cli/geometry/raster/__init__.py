@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
+
 import torch
 from torch import Tensor
 
 from omega_cli.geometry.camera import Camera
 from omega_cli.kernels.mesh_raster import Fragments, rasterize_mesh
 
-__all__ = ["BACKENDS", "Fragments", "clip_vertices", "interpolate", "rasterize"]
+__all__ = ["BACKENDS", "Fragments", "clip_vertices", "interpolate", "rasterize", "rasterize_views"]
 
 BACKENDS = ("auto", "native", "torch", "pytorch3d")
 
@@ -50,6 +53,25 @@ def rasterize(
             return pytorch3d_backend.rasterize(vertices, faces, camera)
         clip = clip_vertices(vertices, camera)
         return rasterize_mesh(clip, faces, (camera.height, camera.width), backend=backend)
+
+
+def rasterize_views(
+    vertices: Tensor,  # [V, 3] world, m
+    faces: Tensor,  # [F, 3]
+    cameras: Sequence[Camera],  # B, all of one image size
+    *,
+    backend: str = "auto",
+) -> Fragments:  # [B, H, W]
+    """One mesh through several cameras at once (one launch on a GPU); see `rasterize`."""
+    sizes = {(camera.height, camera.width) for camera in cameras}
+    if len(sizes) != 1:
+        raise ValueError(f"cameras must be of one image size, got {sorted(sizes)}")
+    if backend == "pytorch3d":
+        views = [rasterize(vertices, faces, camera, backend=backend) for camera in cameras]
+        return Fragments(*(torch.stack([getattr(v, f.name) for v in views]) for f in fields(Fragments)))
+    with torch.no_grad():
+        clip = torch.stack([clip_vertices(vertices, camera) for camera in cameras])
+        return rasterize_mesh(clip, faces, sizes.pop(), backend=backend)
 
 
 def interpolate(
