@@ -1,4 +1,4 @@
-"""Registration of our CPU functions as torch operators, light enough for a command line.
+"""Registration of our compiled functions as torch operators, light enough for a command line.
 
 `torch.library.custom_op` wraps every function for the compiler and so imports torch._dynamo at the first
 call: 2.6 s in a process that never compiles. `define` and `impl` register the same operator without it.
@@ -15,16 +15,21 @@ import torch
 class Operator:
     """One operator of the `omega` namespace; call it like the function that it wraps."""
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], device: str) -> None:
         self.name = f"omega::{name}"
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(self.name, schema)
-        torch.library.impl(self.name, "cpu", function)
+        torch.library.impl(self.name, device, function)
         self.overload = getattr(torch.ops.omega, name).default
         """What `torch.library.opcheck` takes."""
 
     def __call__(self, *args: Any) -> Any:
         return self.overload(*args)
+
+    def register_cuda(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same operator for CUDA tensors; the function has the CPU function's signature."""
+        torch.library.impl(self.name, "cuda", function)
+        return function
 
     def register_fake(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The shapes and types that the operator returns, for tracing."""
@@ -38,4 +43,9 @@ class Operator:
 
 def cpu_operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
     """Decorator: a function of tensors, numbers and flags with annotated types becomes an operator."""
-    return lambda function: Operator(name, function)
+    return lambda function: Operator(name, function, "cpu")
+
+
+def cuda_operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
+    """The same for a function that only CUDA has."""
+    return lambda function: Operator(name, function, "cuda")

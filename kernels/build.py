@@ -23,6 +23,7 @@ CUDA_LIBRARY = "libomega_cuda.so"
 # the whole process, torch included, to flush-to-zero.
 COMPILE_FLAGS = ("-O3", "-std=c++17", "-ffast-math", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-psabi")
 LINK_FLAGS = ("-shared", "-fPIC")
+CUDA_FLAGS = ("-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-shared", "-cudart", "static")
 CUDA_ARCHS = ("80", "90", "90+PTX")
 
 
@@ -40,10 +41,23 @@ def cuda_sources() -> list[Path]:
 
 def source_hash() -> str:
     """Digest of everything that decides what the CPU library does; the library carries it."""
-    digest = hashlib.sha256(" ".join((*COMPILE_FLAGS, *LINK_FLAGS)).encode())
-    for path in sorted([*cpu_sources(), *CSRC.glob("*.h")]):
+    return _digest((*COMPILE_FLAGS, *LINK_FLAGS), [*cpu_sources(), *CSRC.glob("*.h")])
+
+
+def cuda_source_hash() -> str:
+    """The same for the CUDA library."""
+    return _digest((*CUDA_FLAGS, *CUDA_ARCHS), [*cuda_sources(), *CSRC.glob("*.cuh")])
+
+
+def _digest(flags: tuple[str, ...], files: list[Path]) -> str:
+    digest = hashlib.sha256(" ".join(flags).encode())
+    for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _identity(sources: str) -> list[str]:
+    return [f'-DOMEGA_SOURCE_HASH="{sources}"', f"-DOMEGA_ABI_VERSION={ABI_VERSION}"]
 
 
 def find_compiler() -> str | None:
@@ -99,10 +113,9 @@ def build_cpu(out: Path) -> Path:
 
 
 def _compile_and_link(compiler: str, openmp: list[str], scratch: Path, built: Path) -> None:
-    identity = [f'-DOMEGA_SOURCE_HASH="{source_hash()}"', f"-DOMEGA_ABI_VERSION={ABI_VERSION}"]
     objects = [(source, scratch / f"{source.stem}.o") for source in cpu_sources()]
     with ThreadPoolExecutor(max_workers=max(1, min(len(objects), os.cpu_count() or 1))) as pool:
-        compile_one = [*compiler.split(), *COMPILE_FLAGS, *openmp, *identity]
+        compile_one = [*compiler.split(), *COMPILE_FLAGS, *openmp, *_identity(source_hash())]
         jobs = [pool.submit(_run, [*compile_one, "-c", str(s), "-o", str(o)]) for s, o in objects]
     for job in jobs:
         job.result()
@@ -110,12 +123,12 @@ def _compile_and_link(compiler: str, openmp: list[str], scratch: Path, built: Pa
 
 
 def build_cuda(out: Path) -> Path | None:
-    """Compile whatever csrc/*.cu there is into `out`; None where there is no source or no nvcc.
+    """Compile every csrc/*.cu into the shared library `out`; None where there is no nvcc.
 
     Raises BuildError when nvcc fails: the caller decides whether that matters (OMEGA_CUDA=1).
     """
-    nvcc, sources = find_nvcc(), cuda_sources()
-    if nvcc is None or not sources:
+    nvcc = find_nvcc()
+    if nvcc is None:
         return None
     generate: list[str] = []
     for arch in CUDA_ARCHS:
@@ -123,25 +136,16 @@ def build_cuda(out: Path) -> Path | None:
         generate += ["-gencode", f"arch=compute_{number},code={'compute' if ptx else 'sm'}_{number}"]
     with tempfile.TemporaryDirectory(prefix="omega-kernels-") as scratch:
         built = Path(scratch) / out.name
-        common = ["-O3", "-std=c++17", "--threads", "0", "-Xcompiler", "-fPIC"]
-        _run(
-            [
-                nvcc,
-                *common,
-                "-shared",
-                "-cudart",
-                "static",
-                *generate,
-                *(str(s) for s in sources),
-                "-o",
-                str(built),
-            ]
-        )
+        command = [nvcc, *CUDA_FLAGS, "--threads", "0", *generate, *_identity(cuda_source_hash())]
+        _run([*command, *map(str, cuda_sources()), "-o", str(built)])
         _into_place(built, out)
     return out
 
 
-def cache_folder() -> Path:
-    """Where a library built at run time is kept: one folder for each source text and machine kind."""
+def cache_folder(sources: str | None = None) -> Path:
+    """Where a library built at run time is kept: one folder for each source text and machine kind.
+
+    sources: the digest of those sources, by default the CPU library's.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "omega" / "kernels" / f"{source_hash()}-{platform.machine()}"
+    return Path(base) / "omega" / "kernels" / f"{sources or source_hash()}-{platform.machine()}"

@@ -57,7 +57,8 @@ def rasterize_gaussians(
         raise ValueError(f"width and height must be positive, got {width} x {height}")
     ortho = camera_model == "ortho"
     viewmat, K = viewmat.detach().to(means), K.detach().to(means)
-    if _backend.choose(backend, means, quats, scales, opacities, colors) == "native":
+    inputs = (means, quats, scales, opacities, colors)
+    if _backend.choose(backend, *inputs, compiled_for=("cpu",)) == "native":
         view = (viewmat, K, height, width, ortho, near_plane, eps2d)
         splats = _project(means, quats, scales, opacities, *view)
         starts, entries = _bin(splats, height, width)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from omega_cli.kernels import _backend, reference
+from omega_cli.kernels._backend import integer, pointer
 from omega_cli.kernels._ops import cpu_operator
 
 NEAR = reference.NEAR
@@ -47,7 +48,10 @@ def rasterize_mesh(
     clip_vertices: (x, y, z, w) with the pixel position (x / w, y / w), z the camera depth in metres;
     w = z for a pinhole camera and 1 for an orthographic one. Both sides of a face are drawn. A face
     with a corner nearer than NEAR, or with a coordinate that is not finite, is left out whole. Of two
-    faces at the same depth the lower index wins. Shared edges have no cracks.
+    faces at the same depth the lower index wins. Shared edges have no cracks. Raises ValueError for a face
+    that names no vertex; on CUDA, where looking would stall the queue, such a face is left out.
+
+    backend: auto, native (float32, CPU or CUDA), torch.
 
     Nothing here carries a gradient: differentiate through `geometry.raster.interpolate` (to the
     interpolated values); coverage and barycentrics are constants.
@@ -59,49 +63,68 @@ def rasterize_mesh(
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be positive, got {size}")
-    clip, faces = clip_vertices.detach(), faces.to(torch.int64)
-    native = _backend.choose(backend, clip) == "native"
-    if not native and len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= clip.shape[-2]):
-        raise ValueError(f"faces name vertices outside 0 .. {clip.shape[-2] - 1}")
-    views = clip[None] if clip.ndim == 2 else clip
-    draw = _mesh_raster if native else lambda c, f, h, w: reference.mesh_raster(c, f, (h, w))
-    parts = [draw(view, faces, height, width) for view in views]
-    if clip.ndim == 2:
-        return Fragments(*parts[0])
-    if not parts:
+    if clip_vertices.ndim == 3 and not len(clip_vertices):
         raise ValueError("clip_vertices has no view")
-    return Fragments(*map(torch.stack, zip(*parts, strict=True)))
+    clip, faces = clip_vertices.detach(), faces.to(torch.int64)
+    views = clip[None] if clip.ndim == 2 else clip
+    _backend.refuse_beyond(2**31, pixels=height * width, faces=len(faces), views=len(views) << 15)
+    if _backend.choose(backend, views) == "native":
+        parts = _mesh_raster(views, faces, height, width)
+    else:
+        if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= views.shape[1]):
+            raise ValueError(f"faces name vertices outside 0 .. {views.shape[1] - 1}")
+        drawn = [reference.mesh_raster(view, faces, (height, width)) for view in views]
+        parts = tuple(torch.stack(part) for part in zip(*drawn, strict=True))
+    return Fragments(*parts) if clip.ndim == 3 else Fragments(*parts)[0]
+
+
+def _outputs(views: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    size = (len(views), height, width)
+    face_index = torch.empty(size, dtype=torch.int64, device=views.device)
+    return face_index, views.new_empty(*size, 3), views.new_empty(size)
 
 
 @cpu_operator("mesh_raster")
-def _mesh_raster(
-    clip_vertices: Tensor, faces: Tensor, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    clip_vertices, faces = clip_vertices.contiguous(), faces.contiguous()
-    face_index = torch.empty(height, width, dtype=torch.int64)
-    barycentric = clip_vertices.new_empty(height, width, 3)
-    depth = clip_vertices.new_empty(height, width)
-    failed = _backend.library().omega_mesh_raster(
-        _backend.pointer(clip_vertices),
-        _backend.integer(len(clip_vertices)),
-        _backend.pointer(faces),
-        _backend.integer(len(faces)),
-        _backend.integer(height),
-        _backend.integer(width),
-        _backend.threads(),
-        _backend.pointer(face_index),
-        _backend.pointer(barycentric),
-        _backend.pointer(depth),
+def _mesh_raster(views: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    views, faces = views.contiguous(), faces.contiguous()
+    outputs = _outputs(views, height, width)
+    for clip, *parts in zip(views, *outputs, strict=True):
+        failed = _backend.library().omega_mesh_raster(
+            pointer(clip),
+            integer(len(clip)),
+            pointer(faces),
+            integer(len(faces)),
+            integer(height),
+            integer(width),
+            _backend.threads(),
+            *map(pointer, parts),
+        )
+        if failed:
+            raise ValueError(f"faces name vertices outside 0 .. {len(clip) - 1}")
+    return outputs
+
+
+@_mesh_raster.register_cuda
+def _(views: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    views, faces = _backend.aligned(views), faces.contiguous()
+    outputs = _outputs(views, height, width)
+    buffer = torch.empty(outputs[0].shape, dtype=torch.int64, device=views.device)
+    _backend.call_cuda(
+        "omega_cuda_mesh_raster",
+        views,
+        integer(len(views)),
+        pointer(views),
+        integer(views.shape[1]),
+        pointer(faces),
+        integer(len(faces)),
+        integer(height),
+        integer(width),
+        pointer(buffer),
+        *map(pointer, outputs),
     )
-    if failed:
-        raise ValueError(f"faces name vertices outside 0 .. {len(clip_vertices) - 1}")
-    return face_index, barycentric, depth
+    return outputs
 
 
 @_mesh_raster.register_fake
-def _(clip_vertices: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        faces.new_empty(height, width),
-        clip_vertices.new_empty(height, width, 3),
-        clip_vertices.new_empty(height, width),
-    )
+def _(views: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(views, height, width)

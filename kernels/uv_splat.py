@@ -1,13 +1,19 @@
-"""Bilinear splatting of point values into a UV map (paper Eq. 4)."""
+"""Bilinear splatting of point values into a UV map (paper Eq. 4), at one level or a pyramid of them."""
 
 from __future__ import annotations
+
+from ctypes import c_int, c_int64
 
 import torch
 from torch import Tensor
 
 from omega_cli.kernels import _backend, reference
 from omega_cli.kernels._backend import integer, pointer
-from omega_cli.kernels._ops import cpu_operator
+from omega_cli.kernels._ops import cpu_operator, cuda_operator
+
+FEATURE_TYPES = (torch.float32, torch.float16, torch.bfloat16)  # the CUDA library's numbers for them
+MOST_LEVELS = 12
+MOST_EXTRA = 8  # columns, in the CUDA library
 
 
 def uv_splat(
@@ -21,15 +27,79 @@ def uv_splat(
 
     A uv of ((i + 1/2) / W, (j + 1/2) / H) lands wholly in texel (i, j). What falls outside the map is
     dropped, as is a point whose uv is not finite; a value that is not finite reaches only the texels in
-    which it has a weight. Splat `[features | 1]` to get the density along with the sums.
+    which it has a weight. Half and bfloat16 values are summed in float32, which is what comes out; their
+    gradient has their own type.
 
     Differentiable to both inputs. The gradient to `uv` is that of the bilinear weights; it jumps where a
     point crosses the line between two texel centres (there it is the one to the right or below) and
-    says nothing about points entering the map. The native sum has the same bits for any number of
-    threads. The result is laid out channels last in memory.
+    says nothing about points entering the map. The native sum has the same bits in every run, on the CPU
+    for any number of threads. The result is laid out channels last in memory.
 
-    backend: auto, native (float32 on the CPU), torch.
+    backend: auto, native (float32, half or bfloat16 values on the CPU or CUDA), torch.
     """
+    (sums, _), *_ = uv_splat_pyramid(values, uv, size, 1, backend=backend)
+    return sums
+
+
+def uv_splat_pyramid(
+    values: Tensor,  # [B, P, C]
+    uv: Tensor,  # [B, P, 2]
+    size: tuple[int, int],  # H, W of level 0
+    levels: int,
+    *,
+    weight: Tensor | None = None,  # [B, P]
+    extra: Tensor | None = None,  # [B, P, E]
+    backend: str = "auto",
+) -> list[tuple[Tensor, Tensor | None]]:
+    """`uv_splat` at levels of H >> l x W >> l: (sums [B, C, h, w], extra sums [B, E, h, w] or None) each.
+
+    weight scales each point's whole contribution, a point of weight 0 is not there. extra are further
+    float32 columns that are summed like the values: ones give the density D, cosines the confidence C of
+    paper 3.3. Differentiable to values, uv, weight and extra. On CUDA all levels share one sort of the
+    points and one launch. H and W must be divisible by 2^(levels - 1).
+    """
+    _check(values, uv, size, levels, weight, extra)
+    if values.dtype in FEATURE_TYPES[1:] and (values.device.type != "cuda" or backend == "torch"):
+        values = values.float()
+    own = () if values.dtype in FEATURE_TYPES[1:] else (values,)
+    floats = [t for t in (*own, uv, weight, extra) if t is not None]
+    native = _backend.choose(backend, *floats) == "native"
+    E = 0 if extra is None else extra.shape[2]
+    if native and values.device.type == "cuda" and E <= MOST_EXTRA:
+        outs = _uv_splat_levels(values, uv, weight, extra, *size, levels)
+        sums, extras = outs[:levels], (outs[levels:] or [None] * levels)
+        return [(_image(s), _image(e)) for s, e in zip(sums, extras, strict=True)]
+    columns = values.float() if native else values
+    columns = columns if extra is None else torch.cat([columns, extra.to(columns)], dim=-1)
+    columns = columns if weight is None else _times(columns, weight)
+    splat = _uv_splat if native and values.device.type == "cpu" else _splat_reference
+    parts = [_image(splat(columns, uv, size[0] >> level, size[1] >> level)) for level in range(levels)]
+    C = values.shape[2]
+    return [(p, None) if extra is None else (p[:, :C], p[:, C:]) for p in parts]
+
+
+def _splat_reference(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
+    return reference.uv_splat(values, uv, (height, width))
+
+
+def _times(columns: Tensor, weight: Tensor) -> Tensor:
+    """A point of weight 0 is not there, whatever its values are."""
+    weight = weight[..., None]
+    return torch.where(weight == 0, 0.0, columns) * weight
+
+
+def _image(out: Tensor | None) -> Tensor | None:  # [B, H, W, C] -> [B, C, H, W]
+    return None if out is None else out.permute(0, 3, 1, 2)
+
+
+def _check(
+    values: Tensor,
+    uv: Tensor,
+    size: tuple[int, int],
+    levels: int,
+    weight: Tensor | None,
+    extra: Tensor | None,
+) -> None:
     if values.ndim != 3 or uv.shape != (*values.shape[:2], 2):
         raise ValueError(
             f"values must be [B, P, C] and uv [B, P, 2], got {tuple(values.shape)}, {tuple(uv.shape)}"
@@ -37,11 +107,18 @@ def uv_splat(
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be positive, got {size}")
-    if _backend.choose(backend, values, uv) == "native":
-        out = _uv_splat(values, uv, height, width)
-    else:
-        out = reference.uv_splat(values, uv, (height, width))
-    return out.permute(0, 3, 1, 2)
+    if not 1 <= levels <= MOST_LEVELS or height % (1 << (levels - 1)) or width % (1 << (levels - 1)):
+        raise ValueError(f"size {size} must be divisible by 2^(levels - 1), got levels = {levels}")
+    if weight is not None and weight.shape != values.shape[:2]:
+        raise ValueError(f"weight must be [B, P], got {tuple(weight.shape)} for values {tuple(values.shape)}")
+    if extra is not None and (extra.ndim != 3 or extra.shape[:2] != values.shape[:2]):
+        raise ValueError(
+            f"extra must be [B, P, E], got {tuple(extra.shape)} for values {tuple(values.shape)}"
+        )
+    B, P, C = values.shape
+    border = 1 << (levels - 1)
+    atoms = (height + 1) * (width + 1) if levels == 1 else 4 * (height + border) * (width + border)
+    _backend.refuse_beyond(2**31, points=B * P, texels=B * atoms, channels=C * 32)
 
 
 @cpu_operator("uv_splat")
@@ -99,3 +176,116 @@ def _grads(ctx, grad: Tensor):
 
 
 _uv_splat.register_autograd(_grads, setup_context=_save)
+
+
+# CUDA: every level at once. The sums of all levels come first, then the extra sums of all levels.
+
+
+@cuda_operator("uv_splat_levels")
+def _uv_splat_levels(
+    values: Tensor,
+    uv: Tensor,
+    weight: Tensor | None,
+    extra: Tensor | None,
+    height: int,
+    width: int,
+    levels: int,
+) -> list[Tensor]:
+    values = _backend.aligned(values)
+    uv, weight, extra = (None if t is None else t.contiguous() for t in (uv, weight, extra))
+    B, P, _ = values.shape
+    outs = _level_maps(values, extra, height, width, levels)
+    shape = (integer(height), integer(width), c_int(levels))
+    library = _backend.library("cuda")
+    library.omega_cuda_uv_splat_workspace.restype = c_int64
+    needed = library.omega_cuda_uv_splat_workspace(integer(B), integer(P), *shape)
+    scratch = torch.empty(needed, dtype=torch.uint8, device=values.device)
+    _backend.call_cuda(
+        "omega_cuda_uv_splat",
+        values,
+        *_described(values, extra),
+        *map(pointer, (values, uv, weight, extra)),
+        *shape,
+        pointer(scratch),
+        _backend.pointers(outs[:levels]),
+        _backend.pointers(outs[levels:]),
+    )
+    return outs
+
+
+def _level_maps(values: Tensor, extra: Tensor | None, height: int, width: int, levels: int) -> list[Tensor]:
+    columns = [values.shape[2]] if extra is None else [values.shape[2], extra.shape[2]]
+    return [
+        values.new_empty(len(values), height >> level, width >> level, count, dtype=torch.float32)
+        for count in columns
+        for level in range(levels)
+    ]
+
+
+def _described(values: Tensor, extra: Tensor | None) -> tuple:
+    extra_columns = 0 if extra is None else extra.shape[2]
+    return c_int(FEATURE_TYPES.index(values.dtype)), *map(integer, (*values.shape, extra_columns))
+
+
+@_uv_splat_levels.register_fake
+def _(values, uv, weight, extra, height: int, width: int, levels: int) -> list[Tensor]:
+    return _level_maps(values, extra, height, width, levels)
+
+
+@cuda_operator("uv_splat_levels_backward")
+def _uv_splat_levels_backward(
+    grads: list[Tensor],
+    values: Tensor,
+    uv: Tensor,
+    weight: Tensor | None,
+    extra: Tensor | None,
+    height: int,
+    width: int,
+    levels: int,
+    wanted: list[bool],  # of the four inputs; the gradient of another is empty
+) -> list[Tensor]:
+    values = _backend.aligned(values)
+    inputs = [values, *(None if t is None else t.contiguous() for t in (uv, weight, extra))]
+    grads = [_backend.aligned(grad) for grad in grads]
+    outs = _input_grads(inputs, wanted)
+    _backend.call_cuda(
+        "omega_cuda_uv_splat_backward",
+        values,
+        *_described(values, extra),
+        *map(pointer, inputs),
+        integer(height),
+        integer(width),
+        c_int(levels),
+        _backend.pointers(grads[:levels]),
+        _backend.pointers(grads[levels:]),
+        *(pointer(out if want else None) for out, want in zip(outs, wanted, strict=True)),
+    )
+    return outs
+
+
+def _input_grads(inputs: list[Tensor | None], wanted: list[bool]) -> list[Tensor]:
+    values = inputs[0]
+    assert values is not None
+    return [
+        t.new_empty(t.shape) if t is not None and want else values.new_empty(0)
+        for t, want in zip(inputs, wanted, strict=True)
+    ]
+
+
+@_uv_splat_levels_backward.register_fake
+def _(grads, values, uv, weight, extra, height: int, width: int, levels: int, wanted: list[bool]):
+    return _input_grads([values, uv, weight, extra], wanted)
+
+
+def _save_levels(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.shape = inputs[4:]
+
+
+def _levels_grads(ctx, grads: list[Tensor]):
+    wanted = [t is not None and n for t, n in zip(ctx.saved_tensors, ctx.needs_input_grad[:4], strict=True)]
+    outs = _uv_splat_levels_backward(grads, *ctx.saved_tensors, *ctx.shape, wanted)
+    return *(out if want else None for out, want in zip(outs, wanted, strict=True)), None, None, None
+
+
+_uv_splat_levels.register_autograd(_levels_grads, setup_context=_save_levels)

@@ -140,7 +140,7 @@ def test_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
 
 def test_operator_is_well_formed() -> None:
     clip, faces = soup(10, 20, 20, 0, True)
-    torch.library.opcheck(_mesh_raster.overload, (clip, faces, 20, 20))
+    torch.library.opcheck(_mesh_raster.overload, (clip[None], faces, 20, 20))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

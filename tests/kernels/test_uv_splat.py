@@ -160,7 +160,7 @@ def test_doubles_go_to_the_reference_and_native_refuses_them() -> None:
     values, uv = (t.double() for t in points(1, 20, 2))
     expected = reference.uv_splat(values, uv, (4, 4)).permute(0, 3, 1, 2)
     assert torch.equal(uv_splat(values, uv, (4, 4)), expected)
-    with pytest.raises(ValueError, match=r"float32 CPU tensors, got torch\.float64"):
+    with pytest.raises(ValueError, match=r"float32 CPU or CUDA tensors, got torch\.float64"):
         uv_splat(values, uv, (4, 4), backend="native")
     with pytest.raises(ValueError, match=r"uv \[B, P, 2\], got \(1, 20, 2\), \(1, 19, 2\)"):
         uv_splat(values, uv[:, 1:], (4, 4))

@@ -12,7 +12,7 @@ from omega_cli.kernels.gaussian_raster import rasterize_gaussians
 
 def preferred(gaussians: Gaussians) -> str:
     """ "native" where it can draw these Gaussians on this machine, else "torch" (warns once)."""
-    return _backend.choose("auto", gaussians.means, gaussians.colors)
+    return _backend.choose("auto", gaussians.means, gaussians.colors, compiled_for=("cpu",))
 
 
 def draw(gaussians: Gaussians, camera: Camera, backend: str = "native") -> tuple[Tensor, Tensor]:
