@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 from torch import Tensor
 
 from omega_cli.kernels import _backend
@@ -27,27 +25,60 @@ def gaussian_pose(
     quats: Tensor,  # [N, 4]
     scales: Tensor,  # [N, 3]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Posed means [N, 3], quats [N, 4], scales [N, 3]. float32 on the CPU; no gradient."""
-    surface = (posed, offsets, columns, weights_t, weights_b, frame, products, usable)
-    surface = [t.contiguous() for t in surface]
-    bound = [t.contiguous() for t in (corners, barycentric)]
-    own = [t.contiguous() for t in (quats, scales)]
-    shift = None if shift is None else shift.contiguous()
-    table = posed.new_empty(len(posed), 16)
-    out = posed.new_empty(len(corners), 3), quats.new_empty(quats.shape), scales.new_empty(scales.shape)
+    """Posed means [N, 3], quats [N, 4], scales [N, 3]. float32, CPU or CUDA; no gradient."""
+    surface = _whole(posed, offsets, columns, weights_t, weights_b, frame, products, usable)
+    bound = _whole(corners, barycentric, shift, quats, scales)
+    table, out = posed.new_empty(len(posed), 16), _outputs(posed, corners, quats, scales)
     _backend.library().omega_gaussian_pose(
         integer(len(posed)),
         integer(len(columns)),
         *map(pointer, surface),
         integer(len(corners)),
         *map(pointer, bound),
-        ctypes.c_void_p(None) if shift is None else pointer(shift),
-        *map(pointer, own),
         _backend.threads(),
-        pointer(table),
-        *map(pointer, out),
+        *map(pointer, (table, *out)),
     )
     return out
+
+
+@gaussian_pose.register_cuda
+def _(
+    posed: Tensor,
+    offsets: Tensor,
+    columns: Tensor,
+    weights_t: Tensor,
+    weights_b: Tensor,
+    frame: Tensor,
+    products: Tensor,
+    usable: Tensor,
+    corners: Tensor,
+    barycentric: Tensor,
+    shift: Tensor | None,
+    quats: Tensor,
+    scales: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    surface = _whole(posed, offsets, columns, weights_t, weights_b, frame, products, usable)
+    bound = _whole(corners, barycentric, shift, _backend.aligned(quats), scales)
+    table, out = posed.new_empty(len(posed), 16), _outputs(posed, corners, quats, scales)
+    _backend.call_cuda(
+        "omega_cuda_gaussian_pose",
+        posed,
+        integer(len(posed)),
+        integer(len(columns)),
+        *map(pointer, surface),
+        integer(len(corners)),
+        *map(pointer, bound),
+        *map(pointer, (table, *out)),
+    )
+    return out
+
+
+def _whole(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
+def _outputs(posed: Tensor, corners: Tensor, quats: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return posed.new_empty(len(corners), 3), quats.new_empty(quats.shape), scales.new_empty(scales.shape)
 
 
 @gaussian_pose.register_fake
@@ -66,5 +97,4 @@ def _(
     quats: Tensor,
     scales: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    means = posed.new_empty(corners.shape[0], 3)
-    return means, quats.new_empty(quats.shape), scales.new_empty(scales.shape)
+    return _outputs(posed, corners, quats, scales)
