@@ -159,7 +159,7 @@ __device__ void sum_cell(const Points& points, const T* values, const Level& lev
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(kThreads) splat(Points points, const T* values, Levels levels, int finest_H,
+__global__ void __launch_bounds__(kThreads, 3) splat(Points points, const T* values, Levels levels, int finest_H,
                                                   int finest_W, const uint32_t* order, const uint32_t* starts) {
     extern __shared__ float4 memory[];
     const int chunks = max(1, (points.C + kLanes * V - 1) / (kLanes * V));
@@ -322,6 +322,7 @@ int64_t all_tiles(int64_t B, const Levels& levels) {
 template <typename T, int V>
 cudaError_t launch_splat(const Points& points, const void* values, const Levels& levels, int H, int W,
                          const uint32_t* order, const uint32_t* starts, cudaStream_t queue) {
+    if (all_tiles(points.B, levels) == 0) return cudaSuccess;
     constexpr int kSums = kCells * kCells * 4 * kLanes;
     const size_t memory = kSums * (sizeof(Pack<V>) + (points.E > 0 ? sizeof(float) : 0));
     cudaFuncSetAttribute(splat<T, V>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)memory);
@@ -334,6 +335,7 @@ cudaError_t launch_splat(const Points& points, const void* values, const Levels&
 template <typename T, int V>
 cudaError_t launch_gather(const Points& points, const void* values, const Levels& levels, const Gradients& out,
                           cudaStream_t queue) {
+    if (points.B * points.P == 0) return cudaSuccess;
     gather<T, V><<<omega::blocks_for(points.B * points.P * kLanes, kThreads), kThreads, 0, queue>>>(
         points, (const T*)values, levels, out);
     return cudaGetLastError();

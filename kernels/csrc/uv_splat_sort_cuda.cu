@@ -88,12 +88,14 @@ cudaError_t sort_points(int64_t B, int64_t P, const float* uv, const float* weig
     cub::DoubleBuffer<uint32_t> keys((uint32_t*)(workspace + plan.keys[0]), (uint32_t*)(workspace + plan.keys[1]));
     cub::DoubleBuffer<uint32_t> ids((uint32_t*)(workspace + plan.order[0]), (uint32_t*)(workspace + plan.order[1]));
     auto* first = (uint32_t*)(workspace + plan.starts);
-    name_atoms<<<blocks_for(points, 256), 256, 0, queue>>>((const float2*)uv, weight, B, P, H, W, atoms, keys.Current(),
-                                                           ids.Current());
-    size_t sorter_bytes = plan.sorter_bytes;
-    const cudaError_t sorted = cub::DeviceRadixSort::SortPairs(workspace + plan.sorter, sorter_bytes, keys, ids, points,
-                                                               0, bits_for(total), queue);
-    if (sorted != cudaSuccess) return sorted;
+    if (points > 0) {
+        name_atoms<<<blocks_for(points, 256), 256, 0, queue>>>((const float2*)uv, weight, B, P, H, W, atoms,
+                                                               keys.Current(), ids.Current());
+        size_t sorter_bytes = plan.sorter_bytes;
+        const cudaError_t sorted = cub::DeviceRadixSort::SortPairs(workspace + plan.sorter, sorter_bytes, keys, ids,
+                                                                   points, 0, bits_for(total), queue);
+        if (sorted != cudaSuccess) return sorted;
+    }
     mark_starts<<<blocks_for(points + 1, 256), 256, 0, queue>>>(keys.Current(), points, total, first);
     *order = ids.Current();
     *starts = first;

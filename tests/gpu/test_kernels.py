@@ -92,7 +92,7 @@ def test_adjoint_mass_and_order():
         g.double(), 2 * uv.double()[:, None] - 1, padding_mode="zeros", align_corners=False
     )
     adjoint = (values.double() * sampled[:, :, 0].transpose(1, 2)).sum()
-    scale = float((values.abs().sum() * g.abs().mean()))
+    scale = float(values.abs().sum() * g.abs().mean())
     assert abs(float((out.double() * g).sum() - adjoint)) < 1e-6 * scale
     assert_near(out.sum((2, 3)), values.double().sum(1), 1e-4)
     order = torch.randperm(30_000, generator=torch.Generator().manual_seed(3)).cuda()
