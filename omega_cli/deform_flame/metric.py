@@ -2,19 +2,21 @@
 
 "Large Steps in Inverse Rendering" (Nicolet et al. 2021) preconditions with (I + λ L). We use the
 objective's own Gauss-Newton curvature instead, with n nᵀ replaced by its bound I: the same scalar matrix
-then serves x, y and z, one factorisation of [V, V] is enough, and the step cannot overshoot.
+then serves x, y and z, one factorisation is enough, and the step cannot overshoot.
+
+All that changes from step to step lies within single faces, so the pattern of H is fixed, and a step adds
+up 9 numbers a face.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 import torch
 from torch import Tensor
 
+from omega_cli.deform_flame.factor import Factoriser, Pattern, factoriser
+from omega_cli.deform_flame.linear import Surface
 from omega_cli.deform_flame.objective import (
     FOLD_START,
     LANDMARK_SCALE,
@@ -22,60 +24,100 @@ from omega_cli.deform_flame.objective import (
     OUTLINE_SCALE,
     UNIT,
     Lambdas,
+    Landmarks,
     Problem,
     area_ratio,
     px_per_m,
     robust_weight,
 )
-from omega_cli.deform_flame.observe import Observation, Surface
+from omega_cli.deform_flame.observe import Observation
 from omega_cli.geometry.mesh import face_corners, face_cross, vertex_normals
 
 EPSILON = 1e-6  # of the median diagonal entry: keeps vertices without any term solvable
 
 
 class Metric:
-    """Builds H [V, V] for a state of the mesh; the parts that never change are built once."""
+    """Builds and solves H for a state of the mesh; the parts that never change are built once.
 
-    def __init__(self, problem: Problem, lambdas: Lambdas) -> None:
+    Its unknowns are the free vertices, then the held ones; the two solve apart, as their gradients are apart.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        lambdas: Lambdas,
+        factorise: Callable[[Pattern], Factoriser] = factoriser,
+    ) -> None:
         self.problem, self.lambdas = problem, lambdas
-        semantics, V = problem.semantics, problem.canonical.shape[0]
-        L = to_scipy(problem.laplacian)
-        held = semantics.held.cpu().numpy().astype(float)
-        w = semantics.laplacian.double().cpu().numpy()
-        free = semantics.free.cpu().numpy()
-        loose = L @ sp.diags(free.astype(float))
-        self.smooth = (loose.T @ sp.diags(w / UNIT**2) @ loose).tocsr()
-        inside = L @ sp.diags(held)
-        shape = inside.T @ sp.diags(held / UNIT**2) @ inside
-        fixed = lambdas.par * (shape + sp.diags(semantics.place.double().cpu().numpy() / UNIT**2))
-        if problem.landmarks is not None:
-            marks = problem.landmarks.on_mesh
-            share = torch.full((len(marks.corners),), 4 / len(marks.corners) / UNIT**2)
-            fixed = fixed + lambdas.sym * lambdas.lmk * weighted_square(marks, share, V)
-        self.fixed = fixed.tocsr()
-        self.role = np.where(free, 1, np.where(held > 0, 2, 0))
+        semantics, L, faces = problem.semantics, problem.laplacian, problem.faces
+        role = semantics.free.long() + 2 * semantics.held.long()
+        free, held = (torch.nonzero(role == k).squeeze(1) for k in (1, 2))
+        self.active = torch.cat([free, held])
+        N = len(self.active)
+        number = torch.zeros_like(role)
+        number[self.active] = torch.arange(N, device=role.device)
+
+        # Lᵀ diag(w) L, entry by entry
+        first, second = L.pairs()
+        i, j, row = L.column[first], L.column[second], L.row[first]
+        product = L.value[first].double() * L.value[second].double() / UNIT**2
+        smooth = torch.where(role[i] == 1, semantics.laplacian[row], 0.0) * product
+        shape = torch.where(role[i] == 2, semantics.held[row], 0.0) * product
+        bent = torch.nonzero((role[i] == role[j]) & (role[i] > 0)).squeeze(1)
+        # and the nine products of a face's corners
+        a, b = faces[:, :, None].expand(-1, 3, 3).reshape(-1), faces[:, None].expand(-1, 3, 3).reshape(-1)
+        self._in_faces = torch.nonzero((role[a] == role[b]) & (role[a] > 0)).squeeze(1)
+        rows = torch.cat([number[i[bent]], number[a[self._in_faces]], torch.arange(N, device=role.device)])
+        columns = torch.cat([number[j[bent]], number[b[self._in_faces]], rows[-N:]])
+        keys, slots = torch.unique(rows * N + columns, return_inverse=True)
+        self._count = len(keys)
+        at_bent, self._at_faces, self._diagonal = slots.split([len(bent), len(self._in_faces), N])
+        self._smooth = smooth.new_zeros(self._count).index_add_(0, at_bent, smooth[bent])
+        self._fixed = smooth.new_zeros(self._count).index_add_(0, at_bent, lambdas.par * shape[bent])
+        place = lambdas.par / UNIT**2 * semantics.place[self.active].double()
+        self._fixed.index_add_(0, self._diagonal, place)
+        if (marks := problem.landmarks) is not None:
+            share = torch.full_like(marks.weight, 4 / len(marks.weight) / UNIT**2)
+            still = share.new_zeros(len(faces), 3, 3)
+            add_squares(still, marks.on_mesh, lambdas.sym * lambdas.lmk * share)
+            self._add_faces(self._fixed, still)
+        self._factorise = factorise(Pattern(keys // N, keys % N, (len(free), len(held))))
+
+    def entries(self, offsets: Tensor, posed: Tensor, seen: Observation, stiffness: float) -> Tensor:
+        """Values [E] float64 of H; `stiffness` multiplies the Laplacian's weight."""
+        lambdas = self.lambdas
+        in_faces = lambdas.nml * self._normals(posed, seen)
+        beyond = (seen.outline(posed) * seen.direction).sum(1) - seen.goal
+        curvature = seen.outline_weight * robust_weight(beyond.square(), OUTLINE_SCALE)
+        add_squares(in_faces, seen.outline, lambdas.sil / UNIT**2 * curvature)
+        if (marks := self.problem.landmarks) is not None:
+            add_squares(in_faces, marks.on_mesh, lambdas.lmk * self._landmarks(offsets, marks))
+        values = self._fixed + stiffness * lambdas.lap * self._smooth
+        self._add_faces(values, in_faces)
+        values.index_add_(0, self._diagonal, lambdas.fold * self._folds(offsets)[self.active].double())
+        ordered = values[self._diagonal].sort().values
+        middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        values.index_add_(0, self._diagonal, (EPSILON * middle).expand(len(self.active)))
+        return 2 * values
 
     def solver(
         self, offsets: Tensor, posed: Tensor, seen: Observation, stiffness: float
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """x = H^-1 g for gradients [V, 3]; `stiffness` multiplies the Laplacian's weight."""
-        problem, lambdas = self.problem, self.lambdas
-        V = problem.canonical.shape[0]
-        H = self.fixed + (stiffness * lambdas.lap) * self.smooth + lambdas.nml * self._normals(posed, seen)
-        beyond = (seen.outline(posed) * seen.direction).sum(1) - seen.goal
-        curvature = seen.outline_weight * robust_weight(beyond.square(), OUTLINE_SCALE) / UNIT**2
-        H = H + lambdas.sil * weighted_square(seen.outline, curvature, V)
-        if problem.landmarks is not None:
-            H = H + lambdas.lmk * self._landmarks(offsets)
-        H = H + sp.diags(lambdas.fold * self._folds(offsets))
-        H = self._uncouple((2 * H).tocoo())
-        factor = spla.splu(
-            H, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-        )
-        return lambda g: factor.solve(g)
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """x = H⁻¹ g for gradients [V, 3], 0 where a vertex is neither free nor held; and `Factor.failed`."""
+        factor = self._factorise(self.entries(offsets, posed, seen, stiffness))
 
-    def _normals(self, posed: Tensor, seen: Observation) -> sp.csr_matrix:
-        """Σ_f c_f (∇φ_i . ∇φ_j): a normal turns by the gradient of the displacement along it."""
+        def solve(g: Tensor) -> Tensor:
+            x = factor.solve(g.index_select(0, self.active).double())
+            return torch.zeros_like(g).index_copy_(0, self.active, x.to(g))
+
+        return solve, factor.failed
+
+    def _add_faces(self, values: Tensor, in_faces: Tensor) -> None:
+        picked = in_faces.reshape(-1).index_select(0, self._in_faces)
+        values.index_add_(0, self._at_faces, picked.double())
+
+    def _normals(self, posed: Tensor, seen: Observation) -> Tensor:
+        """[F, 3, 3] c_f (∇φ_i . ∇φ_j): a normal turns by the gradient of the displacement along it."""
         faces = self.problem.faces
         normals = torch.nn.functional.normalize(seen.surface(vertex_normals(posed, faces)), dim=1)
         gap = (normals - seen.normal).square().sum(1)
@@ -86,61 +128,29 @@ class Metric:
         double_area = face_cross(posed, faces).norm(dim=1)
         # a sliver's hat functions are arbitrarily steep; its share is bounded by its longest edge
         double_area = torch.maximum(double_area, 0.1 * opposite.square().sum(2).amax(1)).clamp_min(1e-12)
-        k = (opposite @ opposite.transpose(1, 2)) * (c / double_area**2)[:, None, None]
-        i = faces[:, :, None].expand(-1, 3, 3).reshape(-1).cpu().numpy()
-        j = faces[:, None, :].expand(-1, 3, 3).reshape(-1).cpu().numpy()
-        V = posed.shape[0]
-        return sp.csr_matrix((k.reshape(-1).double().cpu().numpy(), (i, j)), (V, V))
+        return (opposite @ opposite.transpose(1, 2)) * (c / double_area**2)[:, None, None]
 
-    def _landmarks(self, offsets: Tensor) -> sp.csr_matrix:
-        marks = self.problem.landmarks
-        assert marks is not None
+    def _landmarks(self, offsets: Tensor, marks: Landmarks) -> Tensor:
+        """[68] curvature along the surface."""
         pixels, depth = marks.camera.project(
             marks.on_mesh(self.problem.to_photo(self.problem.canonical + offsets))
         )
         metres = (pixels - marks.points) / px_per_m(marks.camera, depth)[:, None]
-        weight = marks.weight * robust_weight(metres.square().sum(1), LANDMARK_SCALE) / UNIT**2
-        return weighted_square(marks.on_mesh, weight, offsets.shape[0])
+        return marks.weight * robust_weight(metres.square().sum(1), LANDMARK_SCALE) / UNIT**2
 
-    def _folds(self, offsets: Tensor) -> np.ndarray:
-        """Diagonal bound on the fold barrier's curvature, on the faces near to folding."""
-        rest, faces = self.problem.canonical, self.problem.faces
-        near = area_ratio(rest + offsets, rest, faces) < 2 * FOLD_START
-        f = faces[near]
-        area = face_cross(rest, f).norm(dim=1).clamp_min(1e-12)
-        corners = torch.stack(face_corners(rest + offsets, f), dim=1)
-        edge = (corners.roll(-2, 1) - corners.roll(-1, 1)).square().sum(2)  # [N, 3]
-        out = torch.zeros(len(rest), dtype=rest.dtype, device=rest.device)
-        out.index_add_(0, f.reshape(-1), (3 * edge / (area[:, None] * FOLD_START) ** 2).reshape(-1))
-        return out.double().cpu().numpy()
-
-    def _uncouple(self, H: sp.coo_matrix) -> sp.csc_matrix:
-        """Free and held vertices solve apart, as their gradients are apart; the rest gets the identity."""
-        same = (self.role[H.row] == self.role[H.col]) & (self.role[H.row] > 0)
-        diagonal = H.diagonal()
-        scale = float(np.median(diagonal[self.role > 0]))
-        rest = np.where(self.role > 0, EPSILON * scale, 1.0)
-        kept = sp.csc_matrix((H.data[same], (H.row[same], H.col[same])), H.shape)
-        return (kept + sp.diags(rest)).tocsc()
+    def _folds(self, offsets: Tensor) -> Tensor:
+        """Diagonal bound [V] on the fold barrier's curvature, on the faces near to folding."""
+        problem, faces = self.problem, self.problem.faces
+        vertices = problem.canonical + offsets
+        near = area_ratio(vertices, problem.planes, faces) < 2 * FOLD_START
+        corners = torch.stack(face_corners(vertices, faces), dim=1)
+        edge = (corners.roll(-2, 1) - corners.roll(-1, 1)).square().sum(2)  # [F, 3]
+        # |plane| = 1 / |cross product of the rest face|
+        bound = edge * (3 / FOLD_START**2 * near * problem.planes.square().sum(1))[:, None]
+        return torch.zeros_like(vertices[:, 0]).index_add_(0, faces.reshape(-1), bound.reshape(-1))
 
 
-def to_scipy(L: Tensor) -> sp.csr_matrix:
-    """A torch sparse matrix as scipy float64."""
-    L = L.cpu()
-    L = L.to_sparse_coo().coalesce() if L.layout != torch.sparse_coo else L.coalesce()
-    rows, columns = L.indices().numpy()
-    return sp.csr_matrix((L.values().double().numpy(), (rows, columns)), tuple(L.shape))
-
-
-def matrix(points: Surface, V: int) -> sp.csr_matrix:
-    """[P, V]: row p holds the barycentric weights of point p."""
-    P = points.corners.shape[0]
-    rows = np.repeat(np.arange(P), 3)
-    columns = points.corners.reshape(-1).cpu().numpy()
-    return sp.csr_matrix((points.barycentric.reshape(-1).double().cpu().numpy(), (rows, columns)), (P, V))
-
-
-def weighted_square(points: Surface, weight: Tensor, V: int) -> sp.csr_matrix:
-    """Bᵀ diag(weight) B [V, V] of points on faces."""
-    B = matrix(points, V)
-    return B.T @ sp.diags(weight.double().cpu().numpy()) @ B
+def add_squares(in_faces: Tensor, points: Surface, weight: Tensor) -> None:
+    """Add bᵀ weight b of each point to its face's [3, 3], in place."""
+    b = points.barycentric
+    in_faces.index_add_(0, points.face_index, (weight[:, None] * b)[:, :, None] * b[:, None, :])

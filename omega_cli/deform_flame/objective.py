@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omega_cli.deform_flame.observe import Observation, Surface
+from omega_cli.deform_flame.linear import SparseMap, Surface
+from omega_cli.deform_flame.observe import Observation
 from omega_cli.deform_flame.semantics import Semantics
 from omega_cli.geometry.camera import Camera
 from omega_cli.geometry.mesh import face_cross, vertex_normals
@@ -39,11 +41,13 @@ def mirror_landmarks() -> list[int]:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The 68 points in the photo: on_mesh, points [68, 2] px, weight [68], and the photo's camera."""
+    """The 68 points in the photo: on_mesh, points [68, 2] px, weight [68], partner [68] (the number of each
+    one's mirror image), and the photo's camera."""
 
     on_mesh: Surface
     points: Tensor
     weight: Tensor
+    partner: Tensor
     camera: Camera
 
 
@@ -51,16 +55,18 @@ class Landmarks:
 class Problem:
     """All that stays fixed during a fit.
 
-    canonical [V, 3] m: the head before offsets; faces [F, 3]; laplacian [V, V] sparse (Eq. 3);
+    canonical [V, 3] m: the head before offsets; faces [F, 3]; planes [F, 3] (see `rest_planes`);
+    laplacian [V, V] (Eq. 3);
     rest_delta [V, 3] m: the delta of Eq. 3 that costs nothing. Ours is the parametric head's own; zeros
     are Eq. 3 to the letter, which pulls every vertex towards the middle of its neighbours, so that on a
     mesh of mixed valences the scalp slides into dimples at the odd ones (docs/deformation.md).
-    to_views, to_photo: canonical vertices [V, 3] -> vertices in the views' frame / as in the photo.
+    to_views, to_photo: canonical vertices [..., V, 3] -> vertices in the views' frame / as in the photo.
     """
 
     canonical: Tensor
     faces: Tensor
-    laplacian: Tensor
+    planes: Tensor
+    laplacian: SparseMap
     rest_delta: Tensor
     semantics: Semantics
     to_views: Callable[[Tensor], Tensor]
@@ -80,11 +86,18 @@ class Lambdas:
     par: float
     fold: float = LAMBDA_FOLD
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """L = sum of lambda * term; sym counts under the landmarks' weight."""
-        factor = {"nml": self.nml, "sil": self.sil, "lmk": self.lmk, "sym": self.lmk * self.sym,
-                  "lap": self.lap, "par": self.par, "fold": self.fold}  # fmt: skip
-        return torch.stack([factor[name] * value for name, value in terms.items()]).sum()
+    def factor(self, name: str) -> float:
+        """What a term counts in L; sym counts under the landmarks' weight."""
+        return self.lmk * self.sym if name == "sym" else getattr(self, name)
+
+    def total(self, terms: Mapping[str, Any]) -> Any:
+        """L = sum of lambda * term, of numbers or tensors."""
+        return sum(self.factor(name) * value for name, value in terms.items())
+
+
+def term_names(problem: Problem) -> tuple[str, ...]:
+    """The terms of `deformation_loss`."""
+    return ("nml", "sil", "lap", "par", "fold", *(("lmk", "sym") if problem.landmarks is not None else ()))
 
 
 def deformation_loss(offsets: Tensor, problem: Problem, seen: Observation) -> dict[str, Tensor]:
@@ -98,26 +111,29 @@ def deformation_loss(offsets: Tensor, problem: Problem, seen: Observation) -> di
     the semantic mask of 3.2 restricts the scope of the deformation, so hair cannot drag the face along.
     """
     semantics = problem.semantics
-    vertices = problem.canonical + offsets
     free_only = torch.where(semantics.free[:, None], offsets, offsets.detach())
-    free_vertices = problem.canonical + free_only
+    held_only = torch.where(semantics.held[:, None], offsets, 0.0)
     # A vertex that slides within the surface takes its pixels' targets along, although the maps hold
     # still: sliding can only seem to help. So the maps see motion along the normal alone.
     along = ((offsets - seen.base) * seen.along).sum(1, keepdim=True) * seen.along
     guided = torch.where(semantics.normal[:, None] > 0, seen.base + along, offsets.detach())
-    normals = seen.surface(vertex_normals(problem.to_views(problem.canonical + guided), problem.faces))
+    free_vertices, guided = problem.canonical + torch.stack([free_only, guided])
+    in_views, guided = problem.to_views(torch.stack([free_vertices, guided]))
+    normals = seen.surface(vertex_normals(guided, problem.faces))
     gap = (F.normalize(normals, dim=1) - seen.normal).square().sum(1)
-    beyond = (seen.outline(problem.to_views(free_vertices)) * seen.direction).sum(1) - seen.goal
-    delta = (problem.laplacian @ free_vertices - problem.rest_delta) / UNIT
+    beyond = (seen.outline(in_views) * seen.direction).sum(1) - seen.goal
+    # one product for both; delta of the free vertices is counted from the parametric head's
+    bent = problem.laplacian(torch.cat([free_vertices, held_only], 1)) / UNIT
+    delta, shape = bent[:, :3] - problem.rest_delta / UNIT, bent[:, 3:]
     terms = {
         "nml": (seen.weight * robust(gap, NORMAL_SCALE)).sum(),
         "sil": (seen.outline_weight * robust(beyond.square(), OUTLINE_SCALE)).sum() / UNIT**2,
         "lap": (semantics.laplacian * delta.square().sum(1)).sum(),
-        "par": _parametric(offsets, problem),
-        "fold": fold_barrier(free_vertices, problem.canonical, problem.faces),
+        "par": _parametric(shape, offsets, semantics),
+        "fold": fold_barrier(free_vertices, problem.planes, problem.faces),
     }
     if problem.landmarks is not None:
-        terms["lmk"] = _landmark(problem.to_photo(vertices), problem.landmarks)
+        terms["lmk"] = _landmark(problem.to_photo(problem.canonical + offsets), problem.landmarks)
         terms["sym"] = _symmetry(offsets, problem.landmarks)
     return terms
 
@@ -132,25 +148,27 @@ def robust_weight(squared: Tensor, scale: float) -> Tensor:
     return (1 + squared / scale**2).rsqrt()
 
 
-def area_ratio(vertices: Tensor, rest: Tensor, faces: Tensor) -> Tensor:
+def rest_planes(rest: Tensor, faces: Tensor) -> Tensor:
+    """[F, 3] 1 / m^2: a face's cross product . this = its area on its rest plane over its rest area."""
+    cross = face_cross(rest, faces)
+    return cross / cross.square().sum(1, keepdim=True).clamp_min(1e-24)
+
+
+def area_ratio(vertices: Tensor, planes: Tensor, faces: Tensor) -> Tensor:
     """Area of each face [F] projected on its rest plane, over its rest area: negative = flipped."""
-    before = face_cross(rest, faces)
-    return (face_cross(vertices, faces) * before).sum(1) / before.square().sum(1).clamp_min(1e-24)
+    return (face_cross(vertices, faces) * planes).sum(1)
 
 
-def fold_barrier(vertices: Tensor, rest: Tensor, faces: Tensor) -> Tensor:
+def fold_barrier(vertices: Tensor, planes: Tensor, faces: Tensor) -> Tensor:
     """Sum over faces of how far they are below FOLD_START, in units of FOLD_START, squared."""
-    lack = (FOLD_START - area_ratio(vertices, rest, faces)).clamp_min(0) / FOLD_START
+    lack = (FOLD_START - area_ratio(vertices, planes, faces)).clamp_min(0) / FOLD_START
     return lack.square().sum()
 
 
-def _parametric(offsets: Tensor, problem: Problem) -> Tensor:
+def _parametric(shape: Tensor, offsets: Tensor, semantics: Semantics) -> Tensor:
     """Held vertices keep their differential coordinates, as if free neighbours had not moved, and place."""
-    semantics = problem.semantics
-    held_only = torch.where(semantics.held[:, None], offsets, torch.zeros_like(offsets))
-    shape = (problem.laplacian @ held_only / UNIT).square().sum(1)
     place = (offsets / UNIT).square().sum(1)
-    return (semantics.held * shape + semantics.place * place).sum()
+    return (semantics.held * shape.square().sum(1) + semantics.place * place).sum()
 
 
 def _landmark(vertices: Tensor, landmarks: Landmarks) -> Tensor:
@@ -172,5 +190,6 @@ def _symmetry(offsets: Tensor, landmarks: Landmarks) -> Tensor:
     Offsets, not positions: the identity may be as asymmetric as it is; the correction may not.
     """
     moved = landmarks.on_mesh(offsets) / UNIT
-    mirrored = moved[mirror_landmarks()] * moved.new_tensor([-1.0, 1.0, 1.0])
-    return (moved - mirrored).square().sum(1).mean()
+    partner = moved.index_select(0, landmarks.partner)
+    across, within = moved[:, 0] + partner[:, 0], moved[:, 1:] - partner[:, 1:]
+    return (across.square().sum() + within.square().sum()) / len(moved)

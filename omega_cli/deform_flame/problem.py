@@ -8,10 +8,20 @@ import torch
 from torch import Tensor
 
 from omega_cli.deform_flame.config import DeformFlameConfig
-from omega_cli.deform_flame.objective import JAW_LINE, JAW_WEIGHT, Lambdas, Landmarks, Problem
-from omega_cli.deform_flame.observe import Surface, prepare_view
+from omega_cli.deform_flame.linear import SparseMap, Surface
+from omega_cli.deform_flame.objective import (
+    JAW_LINE,
+    JAW_WEIGHT,
+    Lambdas,
+    Landmarks,
+    Problem,
+    mirror_landmarks,
+    rest_planes,
+)
+from omega_cli.deform_flame.posing import posing
 from omega_cli.deform_flame.semantics import read_semantics
 from omega_cli.deform_flame.solve import Fit, fit
+from omega_cli.deform_flame.views import prepare_view, stack_views
 from omega_cli.geometry.camera import Camera
 from omega_cli.geometry.mesh import uniform_laplacian
 from omega_cli.head.model import HeadModel
@@ -42,8 +52,9 @@ def build_problem(
 
     Without points and photo there are no landmark terms.
     """
+    params = params.to(model.v_template.device)
     canonical = model.identity(params.betas)
-    laplacian = uniform_laplacian(model.faces, len(canonical))
+    laplacian = SparseMap(uniform_laplacian(model.faces, len(canonical)))
     still = views_frame(params)
     landmarks = None
     if points is not None and photo is not None and LANDMARKS in model.landmarks:
@@ -53,15 +64,22 @@ def build_problem(
         weight = weight if scores is None else weight * scores.to(weight)
         corners = model.faces[embedding.face_index]
         on_mesh = Surface(corners, embedding.barycentric.to(canonical), embedding.face_index)
-        landmarks = Landmarks(on_mesh, points.to(canonical), weight / weight.sum().clamp_min(1e-6), photo)
+        landmarks = Landmarks(
+            on_mesh=on_mesh,
+            points=points.to(canonical),
+            weight=weight / weight.sum().clamp_min(1e-6),
+            partner=torch.tensor(mirror_landmarks(), device=canonical.device),
+            camera=photo.to(canonical.device),
+        )
     return Problem(
         canonical=canonical,
         faces=model.faces,
+        planes=rest_planes(canonical, model.faces),
         laplacian=laplacian,
-        rest_delta=laplacian @ canonical,
+        rest_delta=laplacian(canonical),
         semantics=read_semantics(model, canonical, config.semantic_laplacian, config.max_offset),
-        to_views=lambda vertices: model.animate(vertices, still).vertices[0],
-        to_photo=lambda vertices: model.animate(vertices, params).vertices[0],
+        to_views=posing(model, still),
+        to_photo=posing(model, params),
         landmarks=landmarks,
     )
 
@@ -79,13 +97,15 @@ def deform(
 ) -> Fit:
     """Canonical offsets ΔV that make the head agree with the views (paper 3.2).
 
-    points [68, 2] px and scores [68]: the landmarks in the photo, seen by camera `photo`.
+    points [68, 2] px and scores [68]: the landmarks in the photo, seen by camera `photo`. All of it runs on
+    the model's device.
     """
     problem = build_problem(model, params, config, points=points, scores=scores, photo=photo)
-    prepared = [
-        prepare_view(camera, normal, mask, min(config.map_size, mask.shape[-1]))
-        for camera, normal, mask in views
-    ]
+    size = min([config.map_size, *(mask.shape[-1] for _, _, mask in views)])
+    device = problem.canonical.device
+    prepared = stack_views(
+        [prepare_view(camera, normal.to(device), mask.to(device), size) for camera, normal, mask in views]
+    )
     lambdas = Lambdas(
         nml=config.lambda_nml,
         sil=config.lambda_sil,

@@ -10,7 +10,6 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from omega_cli.geometry.mesh import edges
 from omega_cli.head.model import HeadModel
 from omega_cli.head.regions import region_weights
 
@@ -42,7 +41,9 @@ class Semantics:
         holds them, and the pull of the free regions does not reach them.
     Neither free nor held: separate pieces (eyeballs, teeth, ...), carried by `anchors`.
     laplacian [V] w_i of Eq. 3; place [V]: pull to the undeformed place; normal [V], outline [V]:
-        weights in [0, 1]; reach [V] m: how far an outline may pull.
+        weights in [0, 1]; reach [V] m: how far an outline may pull, `farthest` its largest value.
+    mapped [F + 1] bool: faces that the normal maps speak of; False at the end, for "no face".
+    outlined [F] bool: faces that the outlines speak of.
     pieces [V] long: number of the separate piece, -1 for the skin; anchors: for each piece the held
         vertices [A] whose mean offset it takes.
     """
@@ -54,15 +55,18 @@ class Semantics:
     normal: Tensor
     outline: Tensor
     reach: Tensor
+    farthest: float
+    mapped: Tensor
+    outlined: Tensor
     pieces: Tensor
     anchors: tuple[Tensor, ...]
 
     def follow(self, offsets: Tensor) -> Tensor:
         """Offsets [V, 3] in which each separate piece has moved rigidly with the skin next to it."""
-        out = offsets.clone()
-        for number, anchor in enumerate(self.anchors):
-            out[self.pieces == number] = offsets[anchor].mean(0)
-        return out
+        if not self.anchors:
+            return offsets
+        carried = torch.stack([offsets[anchor].mean(0) for anchor in self.anchors])
+        return torch.where((self.pieces >= 0)[:, None], carried[self.pieces.clamp_min(0)], offsets)
 
 
 def read_semantics(model: HeadModel, canonical: Tensor, semantic: bool, max_offset: float) -> Semantics:
@@ -91,7 +95,7 @@ def read_semantics(model: HeadModel, canonical: Tensor, semantic: bool, max_offs
     weights = region_weights(model, LAPLACIAN, FACE_WEIGHT).to(canonical)
     if not semantic:
         weights = torch.full_like(weights, FACE_WEIGHT)
-    normal = region_weights(model, NORMAL, 0.0).to(canonical)
+    normal = region_weights(model, NORMAL, 0.0).to(canonical) * sewn
     reach = torch.where(model.regions["neck"], _neck_reach(model, canonical, max_offset), max_offset)
     outline = free.to(canonical)
     outline[_near_rim(model.faces, neighbours, V).to(device)] = 0.0
@@ -100,9 +104,12 @@ def read_semantics(model: HeadModel, canonical: Tensor, semantic: bool, max_offs
         held=held,
         laplacian=weights * sewn,
         place=STAY * (held | model.regions["boundary"]).to(canonical),
-        normal=normal * sewn,
+        normal=normal,
         outline=outline,
         reach=reach,
+        farthest=float(reach.max()),
+        mapped=torch.cat([(normal[model.faces] > 0).any(1), sewn.new_zeros(1)]),
+        outlined=(outline[model.faces] > 0).any(1),
         pieces=pieces,
         anchors=tuple(anchors),
     )
@@ -111,14 +118,17 @@ def read_semantics(model: HeadModel, canonical: Tensor, semantic: bool, max_offs
 def open_rim(faces: Tensor) -> Tensor:
     """Numbers of the vertices on an edge that only one face has."""
     pairs = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(dim=1).values
-    unique, uses = torch.unique(pairs, dim=0, return_counts=True)
-    return torch.unique(unique[uses == 1])
+    base = int(faces.max()) + 1
+    # one number a pair: unique rows take ten times as long
+    keys, uses = torch.unique(pairs[:, 0] * base + pairs[:, 1], return_counts=True)
+    single = keys[uses == 1]
+    return torch.unique(torch.cat([single // base, single % base]))
 
 
 def _adjacency(faces: Tensor, V: int) -> sp.csr_matrix:
-    i, j = edges(faces).cpu().numpy().T
-    ones = np.ones(len(i), np.int8)
-    return sp.csr_matrix((np.r_[ones, ones], (np.r_[i, j], np.r_[j, i])), (V, V))
+    a, b, c = faces.cpu().numpy().T
+    i, j = np.r_[a, b, c, b, c, a], np.r_[b, c, a, a, b, c]
+    return sp.csr_matrix((np.ones(len(i), np.int32), (i, j)), (V, V))
 
 
 def _nearest(canonical: Tensor, members: Tensor, held_idx: Tensor, count: int = 24) -> Tensor:

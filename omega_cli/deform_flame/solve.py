@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from omega_cli.deform_flame.factor import Factoriser, Pattern, factoriser
 from omega_cli.deform_flame.metric import Metric
-from omega_cli.deform_flame.objective import Lambdas, Problem, area_ratio, deformation_loss
-from omega_cli.deform_flame.observe import Observation, View, observe
+from omega_cli.deform_flame.objective import Lambdas, Problem, area_ratio, deformation_loss, term_names
+from omega_cli.deform_flame.observe import Observation, observe
+from omega_cli.deform_flame.views import Views
 
 # The Laplacian starts START_STIFFNESS times stiffer and relaxes over the first half of the steps: the hair's
 # bulk is found before its waves, so that far outlines do not pull single vertices out. ours
@@ -39,16 +41,19 @@ class Fit:
 
 def fit(
     problem: Problem,
-    views: list[View],
+    views: Views,
     lambdas: Lambdas,
     *,
     iterations: int,
     max_offset: float,
     on_step: Callable[[], None] = lambda: None,
+    factorise: Callable[[Pattern], Factoriser] = factoriser,
 ) -> Fit:
-    """Optimise ΔV (Eq. 2) in one pass. Deterministic."""
+    """Optimise ΔV (Eq. 2) in one pass, on the problem's device. On a CPU deterministic; on a GPU to the
+    order of its sums."""
     with _one_thread():
-        return _fit(problem, views, lambdas, iterations, max_offset, on_step)
+        metric = Metric(problem, lambdas, factorise)
+        return _fit(problem, views, lambdas, iterations, max_offset, on_step, metric)
 
 
 @contextlib.contextmanager
@@ -65,40 +70,44 @@ def _one_thread() -> Iterator[None]:
 
 def _fit(
     problem: Problem,
-    views: list[View],
+    views: Views,
     lambdas: Lambdas,
     iterations: int,
     max_offset: float,
     on_step: Callable[[], None],
+    metric: Metric,
 ) -> Fit:
     semantics, rest, faces = problem.semantics, problem.canonical, problem.faces
     offsets = torch.zeros_like(rest)
-    metric, solver = Metric(problem, lambdas), None
+    relaxed = [min(1.0, step / max(1.0, RELAXED_AFTER * iterations)) for step in range(iterations)]
+    schedule = [dataclasses.replace(lambdas, lap=START_STIFFNESS ** (1 - r) * lambdas.lap) for r in relaxed]
+    names = term_names(problem)
+    factors = rest.new_tensor([[now.factor(name) for name in names] for now in schedule])
+    solver = failed = None
     history: list[dict[str, float]] = []
     best, best_offsets, since_best = float("inf"), offsets, 0
     began = time.perf_counter()
-    for step in range(iterations):
-        relaxed = min(1.0, step / max(1.0, RELAXED_AFTER * iterations))
-        stiffness = START_STIFFNESS ** (1 - relaxed)
-        now = dataclasses.replace(lambdas, lap=stiffness * lambdas.lap)
+    for step, now in enumerate(schedule):
+        stiffness = START_STIFFNESS ** (1 - relaxed[step])
         posed = problem.to_views(rest + offsets)
         seen = observe(rest, offsets, posed, faces, views, semantics)
         variable = offsets.clone().requires_grad_(True)
-        terms = deformation_loss(variable, problem, seen)
-        loss = now.total(terms)
-        (gradient,) = torch.autograd.grad(loss, variable)
-        record = {name: float(value.detach()) for name, value in terms.items()}
-        record |= {"step": step, "total": float(lambdas.total(terms).detach()), "stiffness": stiffness}
-        # totals of two steps differ by what came into sight as well, so the lowest one is kept
-        if relaxed == 1.0 and record["total"] < (1 - SETTLED) * best:
-            best, best_offsets, since_best = record["total"], offsets, 0
-        elif relaxed == 1.0:
-            since_best += 1
-        if step % REFACTOR == 0 or solver is None:
-            solver = metric.solver(offsets, posed, seen, stiffness)
-        move = -torch.from_numpy(solver(gradient.double().cpu().numpy())).to(offsets)
+        terms = _stack(deformation_loss(variable, problem, seen), names)
+        (gradient,) = torch.autograd.grad(terms, variable, factors[step])
+        if step % REFACTOR == 0 or solver is None or failed is None:
+            solver, failed = metric.solver(offsets, posed, seen, stiffness)
+        move = -solver(gradient)
         move *= STEP_LIMIT / move.norm(dim=1, keepdim=True).clamp_min(STEP_LIMIT)
-        taken, offsets = _line_search(offsets, move, float(loss.detach()), problem, seen, now, max_offset)
+        terms, taken, following = _line_search(
+            offsets, move, terms.detach(), failed, names, problem, seen, now, max_offset
+        )
+        record = terms | {"step": step, "total": lambdas.total(terms), "stiffness": stiffness}
+        # totals of two steps differ by what came into sight as well, so the lowest one is kept
+        if relaxed[step] == 1.0 and record["total"] < (1 - SETTLED) * best:
+            best, best_offsets, since_best = record["total"], offsets, 0
+        elif relaxed[step] == 1.0:
+            since_best += 1
+        offsets = following
         record |= {"moved_mm": 1e3 * taken, "seconds": time.perf_counter() - began}
         history.append(record)
         on_step()
@@ -109,25 +118,40 @@ def _fit(
     return Fit(semantics.follow(offsets), history, unfolded)
 
 
+def _stack(terms: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    return torch.stack([terms[name] for name in names])
+
+
 def _line_search(
     offsets: Tensor,
     move: Tensor,
-    loss: float,
+    terms: Tensor,
+    failed: Tensor,
+    names: tuple[str, ...],
     problem: Problem,
     seen: Observation,
     lambdas: Lambdas,
     limit: float,
-) -> tuple[float, Tensor]:
-    """RMS move taken (m) and the new offsets: the longest of a few halvings that lowers the loss."""
-    size = 1.0
-    for _ in range(BACKTRACKS):
-        candidate = clamp(offsets + size * move, limit)
+) -> tuple[dict[str, float], float, Tensor]:
+    """The terms at `offsets` as numbers, the RMS move taken (m) and the new offsets: the longest of a few
+    halvings that lowers the loss.
+
+    All that the CPU wants to know of a step comes in one transfer, with the first candidate's terms: it is
+    hardly ever refused.
+    """
+    before: dict[str, float] = {}
+    for halvings in range(BACKTRACKS):
+        candidate = clamp(offsets + move / 2**halvings, limit)
         with torch.no_grad():
-            value = float(lambdas.total(deformation_loss(candidate, problem, seen)))
-        if value < loss:
-            return float((candidate - offsets).square().sum(1).mean().sqrt()), candidate
-        size /= 2
-    return 0.0, offsets
+            after = _stack(deformation_loss(candidate, problem, seen), names)
+        rms = (candidate - offsets).square().sum(1).mean().sqrt()
+        *numbers, taken, info = torch.cat([terms, after, torch.stack([rms, failed.to(rms)])]).tolist()
+        if info:
+            raise RuntimeError("the metric is not positive definite: a term or its weight is not finite")
+        before, after = (dict(zip(names, part)) for part in (numbers[: len(names)], numbers[len(names) :]))
+        if lambdas.total(after) < lambdas.total(before):
+            return before, taken, candidate
+    return before, 0.0, offsets
 
 
 def clamp(offsets: Tensor, limit: float) -> Tensor:
@@ -144,7 +168,7 @@ def unfold(offsets: Tensor, problem: Problem, rounds: int = 200) -> tuple[Tensor
     rest, faces = problem.canonical, problem.faces
     first = 0
     for turn in range(rounds + 60):
-        bad = area_ratio(rest + offsets, rest, faces) < LEAST_AREA
+        bad = area_ratio(rest + offsets, problem.planes, faces) < LEAST_AREA
         count = int(bad.sum())
         first = first or count
         if count == 0:
@@ -153,7 +177,7 @@ def unfold(offsets: Tensor, problem: Problem, rounds: int = 200) -> tuple[Tensor
         touched[faces[bad].reshape(-1)] = True
         for _ in range(turn // 20):  # a knot that does not open is opened from further away
             touched[faces[touched[faces].any(1)].reshape(-1)] = True
-        smoother = offsets - problem.laplacian @ offsets
+        smoother = offsets - problem.laplacian(offsets)
         if turn >= rounds:
             smoother = 0.8 * offsets
         offsets = torch.where(touched[:, None], 0.5 * (offsets + smoother), offsets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def run(
     report: Report,
     force: bool = False,
 ) -> Path:
-    """source/ + views/ -> mesh/. The solver is sparse and runs on the CPU, whatever `device` is."""
+    """source/ + views/ -> mesh/. The fit and its pictures run on `device`; files are written from the CPU."""
     source = [avatar.source / name for name in (layout.FLAME, layout.CAMERAS, layout.SOURCE_LANDMARKS)]
     inputs = [source[0]]
     if config.mesh:
@@ -62,7 +63,7 @@ def run(
         seed=seed,
         inputs=inputs,
         weights={"open_head": model.sha256},
-        device="cpu",
+        device=device,
         report=report,
         force=force,
     ) as out:
@@ -72,9 +73,9 @@ def run(
             fit = Fit(own_offsets(model, photo, own), [], 0)
             out.summary = f"offsets of {own.name}"
         else:
-            fit = _fit(avatar, model, photo, views, config, report)
+            fit = _fit(avatar, model.to(device), photo, views, config, report)
             out.summary = f"{len(fit.history)} steps"
-        _write(out.path, model, photo, fit, views)
+        _write(out.path, model, photo, fit, views, device)
         out.metrics.update(metrics(model, fit))
         if fit.unfolded:
             out.warn(f"{fit.unfolded} triangles were about to fold and were relaxed; look at overlay/.")
@@ -89,9 +90,10 @@ def _fit(
     config: DeformFlameConfig,
     report: Report,
 ) -> Fit:
+    """The fit on the model's device; its offsets on the CPU."""
     marks = codecs.load_arrays(avatar.source / layout.SOURCE_LANDMARKS, "points", "scores")
     with report.progress("deform-flame", config.iterations) as task:
-        return deform(
+        fit = deform(
             model,
             photo,
             views,
@@ -101,6 +103,7 @@ def _fit(
             photo=codecs.load_cameras(avatar.source / layout.CAMERAS)[0],
             on_step=task.advance,
         )
+    return replace(fit, offsets=fit.offsets.cpu())
 
 
 def load_views(avatar: Avatar) -> list[View]:
@@ -161,7 +164,9 @@ def metrics(model: HeadModel, fit: Fit) -> dict[str, float]:
     return found
 
 
-def _write(folder: Path, model: HeadModel, photo: HeadParams, fit: Fit, views: list[View]) -> None:
+def _write(
+    folder: Path, model: HeadModel, photo: HeadParams, fit: Fit, views: list[View], device: str
+) -> None:
     still = views_frame(photo)
     posed = model.forward(still, fit.offsets).vertices[0]
     canonical = model.identity(photo.betas, fit.offsets)
@@ -171,5 +176,7 @@ def _write(folder: Path, model: HeadModel, photo: HeadParams, fit: Fit, views: l
     codecs.save_obj(folder / layout.POSED_OBJ, posed, model.faces, model.uvs, model.uv_faces)
     lines = [json.dumps(record) for record in fit.history]
     (folder / layout.FIT_LOG).write_text("\n".join(lines) + ("\n" if lines else ""))
+    posed, faces = posed.to(device), model.faces.to(device)
     for camera, normal, mask in views:
-        codecs.save_image(folder / layout.overlay(camera.id), blend(posed, model.faces, camera, normal, mask))
+        picture = blend(posed, faces, camera.to(device), normal.to(device), mask.to(device))
+        codecs.save_image(folder / layout.overlay(camera.id), picture)
