@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from omega_cli.geometry.camera import Camera
-from omega_cli.geometry.raster import rasterize
-from omega_cli.splat_uv.pixels import PixelSamples
+from omega_cli.head.parts import PARTS
 
 SAME_SURFACE = 0.006  # ours, m: a point this near the photo's own depth is what the photo shows
+EYES = ("left_eye", "right_eye")
+MOUTH = ("teeth", "tongue", "mouth_inside")
 
 
 def source_pixels(
     points: Tensor,  # [P, 3] m, in the source camera's world
-    vertices: Tensor,  # [V, 3] m, the mesh there
-    faces: Tensor,  # [F, 3]
+    depth: Tensor,  # [H, W] m, the mesh's there, +inf where it is not
     camera: Camera,
 ) -> Tensor:  # [P] flat pixel index, -1 where the photo does not show the point
     """Which pixel of the photo shows each surface point."""
-    fragments = rasterize(vertices, faces, camera)
-    position, depth = camera.project(points)
+    position, distance = camera.project(points)
     x, y = position.floor().long().unbind(-1)
-    inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height) & (depth > 0)
+    inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height) & (distance > 0)
     pixel = y.clamp(0, camera.height - 1) * camera.width + x.clamp(0, camera.width - 1)
-    front = fragments.depth.flatten()[pixel]
-    return torch.where(inside & ((depth - front).abs() < SAME_SURFACE), pixel, -1)
+    front = depth.flatten()[pixel]
+    return torch.where(inside & ((distance - front).abs() < SAME_SURFACE), pixel, -1)
 
 
-def parsing_agrees(
-    samples: PixelSamples,
-    face_part: Tensor,  # [F] long, head.parts.PARTS
-    source_pixel: Tensor,  # [P], -1 unknown
-    labels: Tensor,  # [H, W] long
-    meaning: dict[str, int],  # name -> label number
-) -> Tensor:  # [P] bool
-    """False where the photo shows another thing than the mesh has there; True where nothing is known.
+def agreement_table(labels: Sequence[str]) -> Tensor:  # [len(PARTS), len(labels)] bool
+    """Which parsing labels may be seen where the mesh has each part.
 
     Eyeballs take nothing but eye (or glasses), the mouth's parts nothing but mouth, skin neither.
     """
-    known = source_pixel >= 0
+
+    def may(part: str, label: str) -> bool:
+        if part in EYES:
+            return label in ("eyes", "glasses")
+        return label == "mouth_inside" if part in MOUTH else label not in ("eyes", "mouth_inside")
+
+    return torch.tensor([[may(part, label) for label in labels] for part in PARTS])
+
+
+def parsing_agrees(
+    part: Tensor,  # [P] long, head.parts.PARTS
+    source_pixel: Tensor,  # [P], -1 unknown
+    labels: Tensor,  # [H, W] long
+    table: Tensor,  # of `agreement_table`
+) -> Tensor:  # [P] bool
+    """False where the photo shows another thing than the mesh has there; True where nothing is known."""
     label = labels.flatten()[source_pixel.clamp_min(0)]
-    part = face_part[samples.face_index]
-
-    def shows(*names: str) -> Tensor:
-        return torch.isin(label, torch.tensor([meaning[name] for name in names], device=label.device))
-
-    eye, mouth = (part == 1) | (part == 2), (part >= 3) & (part <= 5)
-    skin = ~eye & ~mouth
-    wrong = (skin & shows("eyes", "mouth_inside")) | (mouth & ~shows("mouth_inside"))
-    return ~(known & (wrong | (eye & ~shows("eyes", "glasses"))))
+    return table[part, label] | (source_pixel < 0)

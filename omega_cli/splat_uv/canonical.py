@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from omega_cli.splat_uv.fusion import fuse_views
@@ -40,19 +41,14 @@ def canonical_map(
     hierarchical False keeps the finest level alone. The switches are Table 3's rows; "single view" is a
     call with one view.
     """
-    pyramids = [
-        splat_pyramid(
-            sample.gather(image),
-            sample.cosine,
-            sample.reliability,
-            sample.uv,
-            uv_size,
-            levels if hierarchical else 1,
-            splat=splat,
-            backend=backend,
-        )
-        for image, sample in zip(features, samples, strict=True)
-    ]
+    levels = levels if hierarchical else 1
+    settings = {"size": uv_size, "levels": levels, "splat": splat, "backend": backend}
+    values = [sample.gather(image) for image, sample in zip(features, samples, strict=True)]
+    points = [(v, s.cosine, s.reliability, s.uv) for v, s in zip(values, samples, strict=True)]
+    if values[0].is_cuda and len({v.shape for v in values}) == 1:
+        pyramids = splat_pyramid(*map(torch.stack, zip(*points, strict=True)), **settings).views()
+    else:
+        pyramids = [splat_pyramid(*of_view, **settings) for of_view in points]
     fused, weight = fuse_views(
         pyramids, view_weights, visibility=visibility_fusion, confidence_power=confidence_power
     )

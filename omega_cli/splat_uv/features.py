@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,20 +14,21 @@ PER_SCALE = ("edge", "blob", "red_green", "blue_yellow")
 CHANNELS = ("red", "green", "blue", *(f"{name}_{s:g}" for s in SIGMAS for name in PER_SCALE))
 
 
-def gaussian_blur(image: Tensor, sigma: float) -> Tensor:  # [C, H, W] -> [C, H, W]
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:  # [K, C, H, W] -> [K, C, H, W]
     """Separable Gaussian, zero beyond the border (callers divide by the blurred mask)."""
-    radius = max(1, math.ceil(2.5 * sigma))
+    C, radius = image.shape[1], max(1, math.ceil(2.5 * sigma))
     x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    out = F.conv2d(image[:, None], kernel[None, None, None, :], padding=(0, radius))
-    return F.conv2d(out, kernel[None, None, :, None], padding=(radius, 0))[:, 0]
+    kernel = (kernel / kernel.sum()).expand(C, 1, 1, -1)
+    # one group a channel: torch's own depthwise code, which never rounds to TF32
+    out = F.conv2d(image, kernel, padding=(0, radius), groups=C)
+    return F.conv2d(out, kernel.transpose(2, 3), padding=(radius, 0), groups=C)
 
 
-def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [C, H, W], [1, H, W]
+def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [K, C, H, W], [K, 1, H, W]
     """Blur of the masked part alone: what lies outside `mask` gives nothing and takes nothing."""
-    blurred = gaussian_blur(torch.cat([image * mask, mask]), sigma)
-    return blurred[:-1] / blurred[-1:].clamp_min(1e-4)
+    blurred = gaussian_blur(torch.cat([image * mask, mask], dim=1), sigma)
+    return blurred[:, :-1] / blurred[:, -1:].clamp_min(1e-4)
 
 
 def mask_box(mask: Tensor, margin: int) -> tuple[slice, slice]:  # [1, H, W] -> rows, columns
@@ -43,31 +45,40 @@ def filter_bank(rgb: Tensor, mask: Tensor) -> Tensor:  # [3, H, W], [1, H, W] ->
     """RGB, then per scale: edge strength, blob response and two colour-opponent averages.
 
     All are independent of the picture's rotation, so views that see a texel at different angles agree.
-    Scales are given for 512 px pictures and follow the width. Outside the mask's surroundings all but RGB
-    is 0. Differentiable.
+    Scales are given for 512 px pictures and follow the width. Outside the mask all but RGB is 0.
+    Differentiable.
     """
     H, W = rgb.shape[1:]
     rows, columns = mask_box(mask, margin=4)
-    inner = _responses(rgb[:, rows, columns], mask[:, rows, columns], rgb.shape[-1] / 512)
+    inner = _responses(rgb[None, :, rows, columns], mask[None, :, rows, columns], W / 512)[0]
     around = (columns.start, W - columns.stop, rows.start, H - rows.stop)
     return torch.cat([rgb, F.pad(inner, around)])
 
 
-def _responses(rgb: Tensor, mask: Tensor, scale: float) -> Tensor:  # -> [12, H, W]
-    luminance = (rgb * rgb.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
-    opponent = torch.stack([rgb[0] - rgb[1], 0.5 * (rgb[0] + rgb[1]) - rgb[2]])
+def filter_banks(rgb: Sequence[Tensor], mask: Sequence[Tensor]) -> list[Tensor]:  # K of [3, H, W], [1, H, W]
+    """`filter_bank` of several views: on CUDA all at once, and whole, as finding a mask's box would wait for
+    the device."""
+    if not rgb[0].is_cuda or len({image.shape for image in rgb}) > 1:
+        return [filter_bank(image, its_mask) for image, its_mask in zip(rgb, mask, strict=True)]
+    images, masks = torch.stack(list(rgb)), torch.stack(list(mask))
+    return list(torch.cat([images, _responses(images, masks, images.shape[-1] / 512)], dim=1))
+
+
+def _responses(rgb: Tensor, mask: Tensor, scale: float) -> Tensor:  # -> [K, 12, H, W]
+    red, green, blue = rgb.split(1, dim=1)
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    coloured = torch.cat([luminance, red - green, 0.5 * (red + green) - blue], dim=1)
     channels = []
     for sigma in SIGMAS:
         sigma = sigma * scale
-        smooth = masked_blur(torch.cat([luminance, opponent]), mask, max(sigma, 0.5))
-        level = F.pad(smooth[:1][None], (1, 1, 1, 1), mode="replicate")[0, 0]
-        dx = 0.5 * (level[1:-1, 2:] - level[1:-1, :-2])
-        dy = 0.5 * (level[2:, 1:-1] - level[:-2, 1:-1])
-        edge = torch.sqrt(dx**2 + dy**2 + 1e-8) * sigma
-        around = 0.25 * (level[1:-1, 2:] + level[1:-1, :-2] + level[2:, 1:-1] + level[:-2, 1:-1])
-        blob = (around - level[1:-1, 1:-1]) * sigma**2
-        channels += [torch.stack([edge, blob]) * mask, smooth[1:] * mask]
-    return torch.cat(channels)
+        smooth = masked_blur(coloured, mask, max(sigma, 0.5))
+        level = F.pad(smooth[:, :1], (1, 1, 1, 1), mode="replicate")
+        left, right = level[..., 1:-1, :-2], level[..., 1:-1, 2:]
+        above, below = level[..., :-2, 1:-1], level[..., 2:, 1:-1]
+        edge = torch.sqrt((0.5 * (right - left)) ** 2 + (0.5 * (below - above)) ** 2 + 1e-8) * sigma
+        blob = (0.25 * (right + left + below + above) - smooth[:, :1]) * sigma**2
+        channels += [edge, blob, smooth[:, 1:]]
+    return torch.cat(channels, dim=1) * mask
 
 
 def identity_vector(features: Tensor, mask: Tensor) -> Tensor:  # [C, H, W], [1, H, W] -> [2 C]

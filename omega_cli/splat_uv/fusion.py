@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from omega_cli.splat_uv.pyramid import UVPyramid, fill_masks, ratio, upsample_mean
@@ -11,34 +12,25 @@ from omega_cli.splat_uv.pyramid import UVPyramid, fill_masks, ratio, upsample_me
 COARSE_WEIGHT = 0.05  # ours: what a level counts against the next finer one, over all views
 
 
-def view_confidence(pyramid: UVPyramid, power: float = 1.0) -> list[Tensor]:
-    """C_{k,l} for eq. 6 at full size: L maps [1, R, R], the mean cosine (eq. 5, reading b) to `power`.
-
-    power 1 is the paper's; a higher one (ours) lets the view that faces a texel win more clearly.
-    """
-    size = pyramid.density[0].shape[-1]
-    return [
-        upsample_mean(cosine, density, size).clamp_min(0) ** power
-        for cosine, density in zip(pyramid.cosines(), pyramid.density, strict=True)
-    ]
-
-
 def fusion_weights(
-    densities: list[Tensor],  # L of [1, R / 2^l, R / 2^l]
-    confidences: list[Tensor] | None,  # L of [1, R, R]
-    view_weight: float,
+    densities: list[Tensor],  # L of [K, 1, R / 2^l, R / 2^l]
+    cosines: list[Tensor] | None,  # L of [K, 1, R, R], mean cosines at full size
+    view_weights: Tensor,  # [K, 1, 1, 1]
+    power: float = 1.0,
 ) -> list[Tensor]:
-    """W_{k,l} = gamma_k C_{k,l} * D_{k,l} (eq. 6), L maps [1, R, R].
+    """W_{k,l} = gamma_k C_{k,l} * D_{k,l} (eq. 6), L maps [K, 1, R, R].
 
-    D enters as the share of the texel that level l supplies (`fill_masks`), times COARSE_WEIGHT^l: raw
-    densities grow fourfold per level, so taken literally the coarsest level would win everywhere, and a
-    view would spread its coarse colours over texels that another view sees sharply (our reading).
-    confidences None is Tab. 3's "w/o visibility-aware fusion": density alone.
+    C enters as the mean cosine (eq. 5, reading b) to `power`: 1 is the paper's; a higher one (ours) lets
+    the view that faces a texel win more clearly. D enters as the share of the texel that level l supplies
+    (`fill_masks`), times COARSE_WEIGHT^l: raw densities grow fourfold per level, so taken literally the
+    coarsest level would win everywhere, and a view would spread its coarse colours over texels that
+    another view sees sharply (our reading). cosines None is Tab. 3's "w/o visibility-aware fusion":
+    density alone.
     """
     weights = [mask * COARSE_WEIGHT**level for level, mask in enumerate(fill_masks(densities))]
-    if confidences is None:
+    if cosines is None:
         return weights
-    return [view_weight * c * w for c, w in zip(confidences, weights, strict=True)]
+    return [view_weights * c.clamp_min(0) ** power * w for c, w in zip(cosines, weights, strict=True)]
 
 
 def fuse_views(
@@ -53,13 +45,23 @@ def fuse_views(
     The mean over views and levels of U_{k,l} / D_{k,l} (reading a), weighted by eq. 6. Texels that no level
     of any view reached are 0 with weight 0. Constant features come out as that constant.
     """
-    size = pyramids[0].density[0].shape[-1]
-    total = mixed = seen = pyramids[0].density[0].new_zeros(1, size, size)
-    for pyramid, gamma in zip(pyramids, view_weights, strict=True):
-        confidences = view_confidence(pyramid, confidence_power) if visibility else None
-        weights = fusion_weights(pyramid.density, confidences, gamma)
-        for mean, density, weight in zip(pyramid.means(), pyramid.density, weights, strict=True):
-            mixed = mixed + weight * upsample_mean(mean, density, size)
-            total = total + weight
-        seen = seen + weights[0]
+    finest = pyramids[0].density[0]
+    size = finest.shape[-1]
+    gamma = torch.tensor(view_weights, dtype=finest.dtype)
+    if finest.is_cuda:  # all at once: few launches; a CPU keeps one view at a time in its cache
+        gamma = gamma.pin_memory().to(finest.device, non_blocking=True)
+        groups = [UVPyramid.together(pyramids)]
+    else:
+        groups = [UVPyramid.together([pyramid]) for pyramid in pyramids]
+    total = mixed = seen = finest.new_zeros(1, size, size)
+    for pyramid, gammas in zip(groups, gamma.chunk(len(groups)), strict=True):
+        # Mean features and mean cosine (C of eq. 5, reading b) go to full size together.
+        levels = zip(pyramid.means(), pyramid.cosines(), pyramid.density, strict=True)
+        means = [upsample_mean(torch.cat(mean, dim=1), density, size) for *mean, density in levels]
+        cosines = [mean[:, -1:] for mean in means] if visibility else None
+        weights = fusion_weights(pyramid.density, cosines, gammas.view(-1, 1, 1, 1), confidence_power)
+        for mean, weight in zip(means, weights, strict=True):
+            mixed = mixed + (weight * mean[:, :-1]).sum(0)
+            total = total + weight.sum(0)
+        seen = seen + weights[0].sum(0)
     return ratio(mixed, total), seen

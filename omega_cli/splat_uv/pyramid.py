@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omega_cli.kernels.uv_splat import uv_splat
+from omega_cli.kernels.uv_splat import uv_splat, uv_splat_pyramid
 
 FILL_SHARPNESS = 4.0  # ours: a texel that caught a quarter of a pixel is already 63 % its own
 ROUNDING = 1e-4  # a texel centre in float32 lands this far, at most, in the next texel
@@ -26,7 +27,7 @@ class UVPyramid:
     """One view splatted at L levels, finest first; level l is [*, R / 2^l, R / 2^l].
 
     sums U_{k,l} [C, h, w], density D_{k,l} [1, h, w] (pixels caught), confidence C_{k,l} [1, h, w]
-    (sum of cosines, eq. 5).
+    (sum of cosines, eq. 5). Several views of one size may be held together, with a leading dimension K.
     """
 
     sums: list[Tensor]
@@ -40,6 +41,19 @@ class UVPyramid:
     def cosines(self) -> list[Tensor]:
         """Mean cosine per texel [1, h, w] in [0, 1]: eq. 5's sum without its density (open reading b)."""
         return [ratio(c, d) for c, d in zip(self.confidence, self.density, strict=True)]
+
+    def views(self) -> list[UVPyramid]:
+        """Each of the views that are held together."""
+        parts = [zip(*levels, strict=True) for levels in (self.sums, self.density, self.confidence)]
+        return [UVPyramid(*map(list, of_view)) for of_view in zip(*parts, strict=True)]
+
+    @staticmethod
+    def together(views: Sequence[UVPyramid]) -> UVPyramid:
+        """Several views as one, with a leading dimension."""
+        names = ("sums", "density", "confidence")
+        per_name = [zip(*(getattr(view, name) for view in views), strict=True) for name in names]
+        stack = torch.stack if len(views) > 1 else lambda level: level[0][None]
+        return UVPyramid(*([stack(level) for level in levels] for levels in per_name))
 
 
 def splat_pyramid(
@@ -57,31 +71,38 @@ def splat_pyramid(
 
     reliability [P] in [0, 1] scales a pixel's whole contribution (mask alpha, edges). "nearest" gives each
     pixel to the one texel it falls in and fixes the density of every hit texel to 1 (Tab. 3); the mean of
-    the pixels of a texel is kept.
+    the pixels of a texel is kept. K views of P pixels each may be given together, with a leading dimension.
     """
-    values = torch.cat([features, torch.ones_like(cosine)[:, None], cosine.clamp_min(0)[:, None]], dim=1)
-    values = (values * reliability[:, None])[None]
-    sums, densities, confidences = [], [], []
-    for level in range(levels):
-        side = size >> level
-        where = uv if splat == "bilinear" else ((uv * side).floor() + 0.5) / side
-        out = uv_splat(values, where[None], (side, side), backend=backend)[0]
-        total, density, confidence = out[:-2], out[-2:-1], out[-1:]
-        if splat == "nearest":
-            density = torch.where(density > ROUNDING, density, 0.0)
-            total, confidence = ratio(total, density), ratio(confidence, density)
-            density = (density > 0).to(density)
-        sums.append(total)
-        densities.append(density)
-        confidences.append(confidence)
-    return UVPyramid(sums, densities, confidences)
+    one = features.ndim == 2
+    if one:
+        features, cosine, reliability, uv = (t[None] for t in (features, cosine, reliability, uv))
+    marks = torch.stack([torch.ones_like(cosine), cosine.clamp_min(0)], dim=-1)  # for density, confidence
+    if splat == "bilinear":
+        out = uv_splat_pyramid(
+            features, uv, (size, size), levels, weight=reliability, extra=marks, backend=backend
+        )
+    else:
+        values = torch.cat([features, marks], dim=-1) * reliability[..., None]
+        out = [_nearest(values, uv, size >> level, backend) for level in range(levels)]
+    out = [(sums[0], extra[0]) if one else (sums, extra) for sums, extra in out]
+    return UVPyramid(*map(list, zip(*((s, *e.split(1, dim=-3)) for s, e in out), strict=True)))
 
 
-def upsample(image: Tensor, size: int) -> Tensor:  # [C, h, w] -> [C, size, size]
+def _nearest(values: Tensor, uv: Tensor, side: int, backend: str) -> tuple[Tensor, Tensor]:
+    """Means of the pixels in each texel and [density 1, mean cosine]; 0 where there are none."""
+    out = uv_splat(values, ((uv * side).floor() + 0.5) / side, (side, side), backend=backend)
+    density = torch.where(out[:, -2:-1] > ROUNDING, out[:, -2:-1], 0.0)
+    marks = torch.cat([(density > 0).to(density), ratio(out[:, -1:], density)], dim=1)
+    return ratio(out[:, :-2], density), marks
+
+
+def upsample(image: Tensor, size: int) -> Tensor:  # [..., C, h, w] -> [..., C, size, size]
     """Bilinear, texel centres at +0.5."""
     if image.shape[-1] == size:
         return image
-    return F.interpolate(image[None], size=(size, size), mode="bilinear", align_corners=False)[0]
+    flat = image.reshape(-1, *image.shape[-3:])
+    up = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=False)
+    return up.reshape(*image.shape[:-2], size, size)
 
 
 def _held(density: Tensor) -> Tensor:
@@ -89,7 +110,7 @@ def _held(density: Tensor) -> Tensor:
     return -torch.expm1(-FILL_SHARPNESS * density)
 
 
-def upsample_mean(mean: Tensor, density: Tensor, size: int) -> Tensor:  # [C, h, w] -> [C, size, size]
+def upsample_mean(mean: Tensor, density: Tensor, size: int) -> Tensor:  # [..., C, h, w]
     """Upsample a mean map without letting its empty texels (density 0) darken their neighbours."""
     if mean.shape[-1] == size:
         return mean
@@ -99,7 +120,7 @@ def upsample_mean(mean: Tensor, density: Tensor, size: int) -> Tensor:  # [C, h,
 
 
 def fill_masks(density: list[Tensor]) -> list[Tensor]:
-    """How much of each full-size texel comes from each level: L maps [1, R, R] that sum to <= 1.
+    """How much of each full-size texel comes from each level: L maps [..., 1, R, R] that sum to <= 1.
 
     Level l keeps m_l = 1 - exp(-s D_l) of what the finer levels left over: pi_l = m_l prod_{j<l} (1 - m_j).
     Sparse texels are so filled from coarser ones without a visible switch.

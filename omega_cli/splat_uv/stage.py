@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from omega_cli.avatar import codecs, layout, record
@@ -11,16 +14,17 @@ from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import Camera
+from omega_cli.geometry.raster import rasterize
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.head.parts import PARTS, face_parts
-from omega_cli.splat_uv.agreement import parsing_agrees, source_pixels
+from omega_cli.splat_uv.agreement import agreement_table, parsing_agrees, source_pixels
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
 from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
-from omega_cli.splat_uv.features import filter_bank, identity_vector
+from omega_cli.splat_uv.features import filter_banks, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
-from omega_cli.splat_uv.pixels import PixelSamples, pixel_samples
+from omega_cli.splat_uv.pixels import PixelSamples, blend, view_samples
 
 
 def run(
@@ -56,38 +60,68 @@ def run(
     ) as out:
         params = codecs.load_params(avatar.mesh / layout.FLAME).to(device)
         offsets = codecs.load_offsets(avatar.mesh / layout.OFFSETS, len(model.v_template)).to(device)
-        cameras = views_cameras(avatar, azimuths)
-        with report.progress("splat-uv", 2 * len(azimuths)) as task:
-            features, samples = [], []
+        with report.progress("splat-uv", 2) as task:
+            views = Views.load(avatar, azimuths, device)
             mesh = SplatMesh.of(model, params, offsets)
             photo = Photo.load(avatar, model, params, offsets, device) if parsed else None
-            for azimuth in azimuths:
-                rgb = codecs.load_image(avatar.views / layout.view_rgb(azimuth), 3).to(device)
-                mask = codecs.load_image(avatar.views / layout.view_mask(azimuth), 1).to(device)
-                check_size(avatar.views / layout.view_mask(azimuth), rgb, mask)
-                features.append(filter_bank(rgb, mask))
-                sample = mesh.seen_by(cameras[azimuth].to(device), mask[0])
-                samples.append(sample if photo is None else photo.consistent(sample, mesh))
-                if azimuth == azimuths[0]:
-                    identity = identity_vector(features[0], mask)
-                task.advance()
-            uv_map = canonical_map(
-                features,
-                samples,
-                [VIEW_WEIGHTS[azimuth] for azimuth in azimuths],
-                uv_size=config.uv_size,
-                levels=config.levels,
-                splat=config.splat,
-                hierarchical=config.hierarchical,
-                visibility_fusion=config.visibility_fusion,
-                confidence_power=config.confidence_power,
-            )
-            task.advance(len(azimuths))
+            task.advance()
+            uv_map, identity, samples = splat_views(views, mesh, photo, config)
+            task.advance()
         save(out.path, uv_map, identity, azimuths if config.keep_views else ())
-        out.metrics["pixels"] = {a: len(s.pixel) for a, s in zip(azimuths, samples, strict=True)}
+        out.metrics["pixels"] = {
+            azimuth: int((s.reliability > 0).sum()) for azimuth, s in zip(azimuths, samples, strict=True)
+        }
         out.metrics["texels_seen"] = round(float((uv_map.weight > 0.01).float().mean()), 4)
         out.summary = f"{len(azimuths)} views × {config.levels if config.hierarchical else 1} levels"
     return avatar.uv
+
+
+@dataclass(frozen=True)
+class Views:
+    """K views: cameras; rgb [3, H, W] and mask [1, H, W] each; their weights gamma_k."""
+
+    cameras: list[Camera]
+    rgb: list[Tensor]
+    mask: list[Tensor]
+    weights: list[float]
+
+    @staticmethod
+    def load(avatar: Avatar, azimuths: tuple[str, ...], device: str) -> Views:
+        cameras, rgb, masks = views_cameras(avatar, azimuths), [], []
+        for azimuth in azimuths:
+            path = avatar.views / layout.view_mask(azimuth)
+            rgb.append(codecs.load_image(avatar.views / layout.view_rgb(azimuth), 3))
+            masks.append(codecs.load_image(path, 1))
+            check_size(path, rgb[-1], masks[-1])
+        sized = [cameras[a].resized(m.shape[2], m.shape[1]) for a, m in zip(azimuths, masks, strict=True)]
+        return Views(
+            [camera.to(device) for camera in sized],
+            [image.to(device) for image in rgb],
+            [mask.to(device) for mask in masks],
+            [VIEW_WEIGHTS[azimuth] for azimuth in azimuths],
+        )
+
+
+def splat_views(
+    views: Views, mesh: SplatMesh, photo: Photo | None, config: SplatUVConfig
+) -> tuple[UVMap, Tensor, list[PixelSamples]]:
+    """From the loaded views to the canonical map, the identity vector of the first view and the samples."""
+    features = filter_banks(views.rgb, views.mask)
+    samples = mesh.seen_by(views.cameras, [mask[0] for mask in views.mask])
+    if photo is not None:
+        samples = photo.consistent(samples, mesh)
+    uv_map = canonical_map(
+        features,
+        samples,
+        views.weights,
+        uv_size=config.uv_size,
+        levels=config.levels,
+        splat=config.splat,
+        hierarchical=config.hierarchical,
+        visibility_fusion=config.visibility_fusion,
+        confidence_power=config.confidence_power,
+    )
+    return uv_map, identity_vector(features[0], views.mask[0]), samples
 
 
 class SplatMesh:
@@ -95,25 +129,26 @@ class SplatMesh:
 
     def __init__(self, model: HeadModel, vertices: Tensor) -> None:
         part = face_parts(model)
-        kept = part != PARTS.index("lashes")
+        kept = torch.nonzero(part != PARTS.index("lashes")).squeeze(1)
         self.vertices, self.uvs = vertices, model.uvs
-        self.faces, self.uv_faces, self.part = model.faces[kept], model.uv_faces[kept], part[kept]
+        self.faces, self.uv_faces, self.part = (t[kept] for t in (model.faces, model.uv_faces, part))
 
     @staticmethod
     def of(model: HeadModel, params: HeadParams, offsets: Tensor) -> SplatMesh:
         return SplatMesh(model, model(params.frame(0), offsets).vertices[0])
 
-    def seen_by(self, camera: Camera, alpha: Tensor) -> PixelSamples:
-        camera = camera.resized(alpha.shape[1], alpha.shape[0])
-        return pixel_samples(camera, self.vertices, self.faces, self.uvs, self.uv_faces, alpha, self.part)
+    def seen_by(self, cameras: Sequence[Camera], alphas: Sequence[Tensor]) -> list[PixelSamples]:
+        """What each view's pixels see of it; alphas [H, W], the views' masks."""
+        return view_samples(cameras, self.vertices, self.faces, self.uvs, self.uv_faces, alphas, self.part)
 
 
 class Photo:
     """The source photo's parsing and the head as it stands before the source camera."""
 
     def __init__(self, labels: Tensor, vertices: Tensor, camera: Camera) -> None:
-        self.labels, self.vertices = labels, vertices
+        self.labels, self.vertices = labels.clamp_max(len(layout.PARSING_LABELS) - 1), vertices
         self.camera = camera.resized(labels.shape[1], labels.shape[0])
+        self.agreement = agreement_table(layout.PARSING_LABELS).to(labels.device)
 
     @staticmethod
     def load(avatar: Avatar, model: HeadModel, params: HeadParams, offsets: Tensor, device: str) -> Photo:
@@ -128,13 +163,16 @@ class Photo:
         camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].to(device)
         return Photo(labels, model(placed, offsets).vertices[0], camera)
 
-    def consistent(self, samples: PixelSamples, mesh: SplatMesh) -> PixelSamples:
+    def consistent(self, views: Sequence[PixelSamples], mesh: SplatMesh) -> list[PixelSamples]:
         """Without the pixels where the photo's parsing contradicts the mesh."""
-        points = samples.points(self.vertices, mesh.faces)
-        pixel = source_pixels(points, self.vertices, mesh.faces, self.camera)
-        meaning = {name: number for number, name in enumerate(layout.PARSING_LABELS)}
-        agrees = parsing_agrees(samples, mesh.part, pixel, self.labels, meaning)
-        return samples.keep(samples.reliability * agrees)
+        face_index = torch.cat([samples.face_index for samples in views])
+        barycentric = torch.cat([samples.barycentric for samples in views])
+        points = blend(self.vertices, mesh.faces, face_index, barycentric)
+        depth = rasterize(self.vertices, mesh.faces, self.camera).depth
+        pixel = source_pixels(points, depth, self.camera)
+        agrees = parsing_agrees(mesh.part[face_index], pixel, self.labels, self.agreement)
+        parts = agrees.split([len(samples.pixel) for samples in views])
+        return [s.keep(s.reliability * part) for s, part in zip(views, parts, strict=True)]
 
 
 def views_cameras(avatar: Avatar, azimuths: tuple[str, ...]) -> dict[str, Camera]:
