@@ -18,7 +18,7 @@ from omega_cli.deform_flame.linear import Surface
 from omega_cli.deform_flame.semantics import Semantics
 from omega_cli.deform_flame.views import Views
 from omega_cli.geometry.mesh import vertex_normals
-from omega_cli.geometry.raster import Fragments, rasterize_views
+from omega_cli.geometry.raster import Fragments
 
 # An outline may also lie inside the mesh (a fit that is too wide): so far may it push inwards, metres.
 INWARD_REACH = 0.03
@@ -55,7 +55,7 @@ def observe(
 ) -> Observation:
     """Look at the posed mesh [V, 3] m, which is canonical + offsets skinned, through all views."""
     normals = vertex_normals(posed, faces)
-    fragments = rasterize_views(posed, faces, views.cameras)
+    fragments = views.rasterize(posed, faces)
     surface, target, weight = _visible(fragments, posed, normals, faces, views, semantics)
     view, outline, length = contour(posed, normals, faces, views, semantics.outlined)
     left = semantics.reach - offsets.norm(dim=1)
@@ -131,15 +131,15 @@ def _outline_goals(
     and where no goal is found."""
     at = outline(torch.cat([placed, left[:, None], semantics.outline[:, None]], 1))
     points, normal, weight = at[:, :3], at[:, 3:6], at[:, 7]
-    pixels, scale = views.project(view, points), views.focal[view, 0]
+    pixels = views.project(view, points)
     towards = views.towards(view, points)
     direction = F.normalize(normal - (normal * towards).sum(1, keepdim=True) * towards, dim=1)
-    step = views.turn(view, direction)[:, :2]
+    step = views.across(view, direction)
     on_outline = sample(_edge_band(covered), view, pixels) > 0.5
     inward, outward = int(INWARD_REACH * views.finest) + 1, int(semantics.farthest * views.finest) + 2
     distance, found = march(views.mask, view, pixels, step, inward, outward)
     # a goal beyond the reach is a wish that the surface cannot grant: the point goes as far as it may
-    distance = torch.minimum(distance / scale, at[:, 6].clamp_min(0.0))
+    distance = torch.minimum(distance / views.px_per_m[view], at[:, 6].clamp_min(0.0))
     keep = on_outline & found & (weight > LEAST_WEIGHT)
     return direction, (points * direction).sum(1) + distance, weight * keep
 
@@ -181,7 +181,8 @@ def sample(images: Tensor, view: Tensor, pixels: Tensor) -> Tensor:
     """Bilinear values [M, ...] of images [B, H, H] at pixel positions [M, ..., 2] (centres at +0.5) in
     the images `view` [M]; the border repeats."""
     # the views are the slices of one volume, so that one call reads them all
-    depth = ((2 * view + 1) / len(images) - 1).view(-1, *[1] * (pixels.ndim - 1)).expand_as(pixels[..., :1])
+    depth = view * (2 / len(images)) + (1 / len(images) - 1)
+    depth = depth.view(-1, *[1] * (pixels.ndim - 1)).expand_as(pixels[..., :1])
     grid = torch.cat([pixels * (2 / images.shape[-1]) - 1, depth], -1).view(1, 1, 1, -1, 3)
     out = F.grid_sample(images[None, None], grid, align_corners=False, padding_mode="border")
     return out.view(pixels.shape[:-1])

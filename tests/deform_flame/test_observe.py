@@ -12,6 +12,7 @@ from omega_cli.deform_flame.observe import contour, march, sample
 from omega_cli.deform_flame.views import Views, prepare_view, stack_views
 from omega_cli.geometry.camera import Camera, orthographic, perspective
 from omega_cli.geometry.mesh import vertex_normals
+from omega_cli.geometry.raster import rasterize_views
 
 
 def bare(*cameras: Camera) -> Views:
@@ -52,8 +53,21 @@ def test_the_batch_of_views_says_what_its_cameras_say() -> None:
         assert torch.allclose(views.project(view, points)[view == k], camera.project(mine)[0], atol=2e-5)
         assert torch.allclose(towards[k], camera.view_directions(points), atol=1e-6)
         assert torch.allclose(views.towards(view, points)[view == k], towards[k][view == k], atol=1e-6)
-        assert torch.allclose(views.turn(view, points)[view == k], mine @ camera.viewmat[:3, :3].T, atol=1e-6)
+        assert torch.allclose(
+            views.across(view, points)[view == k], mine @ camera.viewmat[:2, :3].T, atol=1e-6
+        )
     assert views.finest == float(cameras[1].K[0, 0])
+
+
+def test_the_batch_draws_what_each_camera_sees() -> None:
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.1)
+    vertices, faces = torch.tensor(ball.vertices).float(), torch.tensor(ball.faces).long()
+    cameras = [orthographic(37.0, 64, 0.2, elevation_deg=11.0), perspective(-80.0, 64, 0.2)]
+    drawn, one_by_one = bare(*cameras).rasterize(vertices, faces), rasterize_views(vertices, faces, cameras)
+    # a pixel centre on an edge may fall to either face
+    assert (drawn.face_index == one_by_one.face_index).float().mean() > 0.999
+    covered = drawn.mask & one_by_one.mask
+    assert torch.allclose(drawn.depth[covered], one_by_one.depth[covered], atol=1e-5)
 
 
 def test_samples_of_a_picture_are_bilinear_and_do_not_see_the_next_one() -> None:
