@@ -37,8 +37,9 @@ def rasterize_gaussians(
 
     Names and rules are gsplat's ("pinhole" or "ortho", EWA with `eps2d` px^2 of blur, alpha cut at
     1/255 and clamped at 0.999, transmittance stop at 1e-4). Gaussians of equal depth keep their order.
-    One that is not finite is not drawn. The splats are (x, y, conic a, b, c, depth, box half sizes);
-    zero rows were not seen.
+    One that is not finite, its colour included, is not drawn and gets no gradient. Colours in half or
+    bfloat16 are blended in float32, which is what comes out; their gradient has their own type. The
+    splats are (x, y, conic a, b, c, depth, box half sizes); zero rows were not seen.
 
     Gradients go to means, quats, scales, opacities and colors; the camera gets none. They are those of
     the formula where it is smooth: at the alpha cut and at the stop the image jumps, which no gradient
@@ -55,6 +56,11 @@ def rasterize_gaussians(
         raise ValueError(f"camera_model must be pinhole or ortho, got {camera_model!r}")
     if width < 1 or height < 1:
         raise ValueError(f"width and height must be positive, got {width} x {height}")
+    _backend.refuse_beyond(
+        2**31, gaussians=N, colors=colors.numel(), image_values=width * height * colors.shape[1]
+    )
+    if colors.dtype in (torch.float16, torch.bfloat16):
+        colors = colors.float()
     ortho = camera_model == "ortho"
     viewmat, K = viewmat.detach().to(means), K.detach().to(means)
     inputs = (means, quats, scales, opacities, colors)
@@ -192,6 +198,7 @@ def _bin(splats: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     library.omega_gaussian_bin_count.restype = ctypes.c_int64
     shared = (integer(len(splats)), pointer(splats), integer(height), integer(width), _backend.threads())
     count = library.omega_gaussian_bin_count(*shared, pointer(rects), pointer(starts))
+    _backend.refuse_beyond(2**31, tile_entries=count)
     entries = torch.empty(count, dtype=torch.int32)
     library.omega_gaussian_bin_fill(*shared, pointer(rects), pointer(starts), pointer(entries))
     return starts, entries

@@ -43,6 +43,12 @@ def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vie
     A Gaussian that is nearer than the near plane, fainter than 1/255, outside the image or not finite
     is a row of zeros.
     """
+    whole = opacities.detach().isfinite() & (quats.detach().square().sum(-1) > 0)
+    for given in (means, quats, scales):
+        whole &= given.detach().isfinite().all(-1)
+    # what is broken is replaced before it is used: its gradient is then 0, not 0 times NaN
+    means, quats, scales = (torch.where(whole[:, None], given, 1.0) for given in (means, quats, scales))
+    opacities = torch.where(whole, opacities, 0.0)
     R, t = view.viewmat[:3, :3].to(means), view.viewmat[:3, 3].to(means)
     K = view.K.to(means)
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -69,7 +75,7 @@ def project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vie
         seen &= (px + ex > 0.5) & (px - ex < view.width - 0.5)
         seen &= (py + ey > 0.5) & (py - ey < view.height - 0.5)
     splats = torch.stack([px, py, D / determinant, -B / determinant, A / determinant, z, ex, ey], -1)
-    seen &= splats.detach().isfinite().all(-1) & opacities.detach().isfinite()
+    seen &= splats.detach().isfinite().all(-1)
     return torch.where(seen[:, None], splats, 0.0)
 
 
@@ -107,7 +113,10 @@ def blend(
     height: int,
     width: int,
 ) -> tuple[Tensor, Tensor]:
-    """Front-to-back blending: image [C, H, W] over black, alpha [H, W]."""
+    """Front-to-back blending: image [C, H, W] over black, alpha [H, W]. A splat whose colour is not finite
+    is left out."""
+    whole = colors.detach().isfinite().all(-1)
+    opacities, colors = torch.where(whole, opacities, 0.0), torch.where(whole[:, None], colors, 0.0)
     columns, rows = -(-width // TILE), -(-height // TILE)
     step = torch.arange(TILE, device=splats.device).to(splats) + 0.5
     bounds = starts.tolist()

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gaussian_splat.h"
+#include "huge.h"
 #include "wide.h"
 
 namespace {
@@ -44,13 +45,22 @@ struct Packed {
     int32_t index, row_first, row_last;
 };
 
-OMEGA_INLINE Packed pack(const Splat& s, float opacity, int32_t index, int tile_x, int tile_y) {
+OMEGA_INLINE bool all_finite(const float* values, int count) {
+    int finite = 1;
+    for (int k = 0; k < count; k++) finite &= omega::is_finite(values[k]);
+    return finite;
+}
+
+// A colour that is not finite leaves no row to draw on: a weight of 0 would not keep a NaN out of the sums.
+OMEGA_INLINE Packed pack(const Splat& s, float opacity, const float* color, int C, int32_t index, int tile_x,
+                         int tile_y) {
     Packed p;
     p.x = s.x - (float)(tile_x * kTile), p.y = s.y - (float)(tile_y * kTile);
     p.half_a = -0.5f * kLog2E * s.a, p.b = -kLog2E * s.b, p.half_c = -0.5f * kLog2E * s.c;
     p.opacity = opacity, p.index = index;
     p.row_first = (int)std::ceil(omega::clamp(p.y - s.extent_y - 0.5f, 0.0f, (float)kTile));
     p.row_last = (int)std::floor(omega::clamp(p.y + s.extent_y - 0.5f, -1.0f, (float)(kTile - 1)));
+    if (!all_finite(color, C)) p.row_first = kTile, p.row_last = -1;
     return p;
 }
 
@@ -120,7 +130,9 @@ OMEGA_INLINE void blend_tile_of(const Image& im, int tile, const Splat* splats, 
     ws.packed.resize(count);
     for (auto& list : ws.row_list) list.clear();
     for (int64_t k = 0; k < count; k++) {
-        const Packed p = pack(splats[entries[k]], opacities[entries[k]], entries[k], tile_x, tile_y);
+        const int32_t index = entries[k];
+        const float* color = colors + (int64_t)im.C * index;
+        const Packed p = pack(splats[index], opacities[index], color, im.C, index, tile_x, tile_y);
         ws.packed[k] = p;
         for (int row = p.row_first; row <= p.row_last; row++) ws.row_list[row].push_back((int32_t)k);
     }
@@ -217,9 +229,9 @@ OMEGA_INLINE void blend_tile_backward_of(const Image& im, int tile, const Backwa
             continue;
         }
         const Splat& s = in.splats[entries[k]];
-        const Packed p = pack(s, in.opacities[entries[k]], entries[k], tile_x, tile_y);
-        const int row_last = std::min(p.row_last, tile_rows - 1);
         const float* color = in.colors + (int64_t)C * entries[k];
+        const Packed p = pack(s, in.opacities[entries[k]], color, C, entries[k], tile_x, tile_y);
+        const int row_last = std::min(p.row_last, tile_rows - 1);
         const Row<L> dx = centres - p.x;
         Row<L> m = none, mx = none, my = none, mxx = none, mxy = none, myy = none;  // moments of dL/d exponent
         for (int row = p.row_first; row <= row_last; row++) {
@@ -291,6 +303,7 @@ OMEGA_EXPORT void omega_gaussian_blend(int64_t C, const float* splats, const flo
                                        int threads, float* image, float* alpha) {
     const Image im(height, width, C);
     const Splat* s = reinterpret_cast<const Splat*>(splats);
+    omega::prefer_huge_pages(image, C * height * width * (int64_t)sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
         Workspace ws;
@@ -321,6 +334,8 @@ OMEGA_EXPORT void omega_gaussian_blend_backward(int64_t N, int64_t C, const floa
     std::vector<int32_t> slots(pairs);
     for (int64_t k = 0; k < pairs; k++) slots[k] = (int32_t)next[entries[k]]++;
     std::unique_ptr<float[]> slot_grads(new float[pairs * (kShape + C)]);
+    omega::prefer_huge_pages(slot_grads.get(), pairs * (kShape + C) * (int64_t)sizeof(float));
+    omega::prefer_huge_pages(grad_colors, N * C * (int64_t)sizeof(float));
 #pragma omp parallel num_threads(threads)
     {
         BackwardWorkspace ws((int)C);

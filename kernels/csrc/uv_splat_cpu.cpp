@@ -61,7 +61,8 @@ void cut(const std::vector<int64_t>& points_of_row, int64_t total, int64_t row_b
     out.of_row.resize(H);
     int64_t held = 0;
     for (int row = 0; row < H; row++) {
-        const bool full = row == 0 || row - out.first_row.back() >= most_rows || held + points_of_row[row + 1] > most_points;
+        const bool full =
+            row == 0 || row - out.first_row.back() >= most_rows || held + points_of_row[row + 1] > most_points;
         if (full) out.first_row.push_back(row), held = 0;
         held += points_of_row[row + 1];
         out.of_row[row] = (int)out.first_row.size() - 1;
@@ -99,7 +100,9 @@ void deal(const float* uv, int64_t P, int H, int W, int64_t row_bytes, int threa
     std::vector<int64_t> next((size_t)chunks * bands, 0);
     for (int chunk = 0; chunk < chunks; chunk++)
         for (int row = -1; row < H; row++)
-            bands_of(out, row, H, [&](int band) { next[(size_t)chunk * bands + band] += counts[(size_t)chunk * rows + row + 1]; });
+            bands_of(out, row, H, [&](int band) {
+                next[(size_t)chunk * bands + band] += counts[(size_t)chunk * rows + row + 1];
+            });
     out.starts.assign(1, 0);
     int64_t place = 0;
     for (int band = 0; band < bands; band++) {

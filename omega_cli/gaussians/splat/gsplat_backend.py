@@ -39,7 +39,7 @@ def draw(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
         quats=gaussians.quats,
         scales=gaussians.scales,
         opacities=gaussians.opacities,
-        colors=gaussians.colors,
+        colors=gaussians.colors.float(),  # half or bfloat16 too
         viewmats=camera.viewmat.to(gaussians.means)[None],
         Ks=camera.K.to(gaussians.means)[None],
         width=camera.width,

@@ -12,7 +12,10 @@ from omega_cli.kernels.gaussian_raster import rasterize_gaussians
 
 def preferred(gaussians: Gaussians) -> str:
     """ "native" where it can draw these Gaussians on this machine, else "torch" (warns once)."""
-    return _backend.choose("auto", gaussians.means, gaussians.colors, compiled_for=("cpu",))
+    floats = [
+        t for t in (gaussians.means, gaussians.colors) if t.dtype.itemsize > 2
+    ]  # half is blended in float32
+    return _backend.choose("auto", *floats, compiled_for=("cpu",))
 
 
 def draw(gaussians: Gaussians, camera: Camera, backend: str = "native") -> tuple[Tensor, Tensor]:
