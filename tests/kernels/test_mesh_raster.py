@@ -153,3 +153,82 @@ def test_several_views_are_each_view_alone(backend: str) -> None:
         alone = rasterize_mesh(views[b], faces, (24, 30), backend=backend)
         for name in ("face_index", "barycentric", "depth"):
             assert torch.equal(getattr(together[b], name), getattr(alone, name))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_vertex_takes_its_own_faces_away(backend: str, value: float, vector_width: int) -> None:
+    clip, faces = grid_mesh(8, 0.5, 40)
+    whole = rasterize_mesh(clip, faces, (40, 40), backend=backend)
+    vertex = 4 * 9 + 4  # in the middle
+    for coordinate in range(4):
+        broken = clip.clone()
+        broken[vertex, coordinate] = value
+        left = rasterize_mesh(broken, faces, (40, 40), backend=backend)
+        lost = (faces == vertex).any(1)[whole.face_index]
+        assert lost.any() and not left.mask[lost].any()
+        for name in ("face_index", "barycentric", "depth"):
+            assert torch.equal(getattr(left, name)[~lost], getattr(whole, name)[~lost])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_everything_outside_the_image(backend: str) -> None:
+    clip, faces = soup(40, 20, 20, 6, perspective=True)
+    clip[:, 0] += 100 * clip[:, 3]
+    fragments = rasterize_mesh(clip, faces, (20, 20), backend=backend)
+    assert not fragments.mask.any() and fragments.depth.isinf().all() and not fragments.barycentric.any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_strides_do_not_matter(backend: str) -> None:
+    clip, faces = soup(50, 24, 30, 7, perspective=True)
+    wanted = rasterize_mesh(clip, faces, (24, 30), backend=backend)
+    strided = torch.stack([clip, -clip], -1)[..., 0], faces.T.contiguous().T
+    assert not any(t.is_contiguous() for t in strided)
+    views = clip.expand(2, -1, -1)  # two views of one memory
+    for got in (
+        rasterize_mesh(*strided, (24, 30), backend=backend),
+        rasterize_mesh(clip, faces.int(), (24, 30), backend=backend),
+        rasterize_mesh(views, faces, (24, 30), backend=backend)[1],
+    ):
+        for name in ("face_index", "barycentric", "depth"):
+            assert torch.equal(getattr(got, name), getattr(wanted, name))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_order_of_faces_and_vertices_does_not_matter(backend: str) -> None:
+    """The same surface under other numbers: the same picture, with the faces' new numbers."""
+    clip, faces = soup(60, 30, 30, 8, perspective=True)
+    wanted = rasterize_mesh(clip, faces, (30, 30), backend=backend)
+    g = torch.Generator().manual_seed(1)
+    order, places = torch.randperm(len(faces), generator=g), torch.randperm(len(clip), generator=g)
+    moved = torch.empty_like(clip)
+    moved[places] = clip  # vertex v is now number places[v]
+    got = rasterize_mesh(moved, places[faces][order], (30, 30), backend=backend)
+    assert torch.equal(got.mask, wanted.mask)
+    numbers = torch.where(got.mask, order[got.face_index], -1)
+    assert torch.equal(numbers, wanted.face_index)
+    # edges are measured from the lower-numbered end: another rounding
+    torch.testing.assert_close(got.barycentric, wanted.barycentric, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_barycentrics_are_a_partition(backend: str, vector_width: int) -> None:
+    clip, faces = soup(200, 60, 60, 9, perspective=True)
+    fragments = rasterize_mesh(clip, faces, (60, 60), backend=backend)
+    inside = fragments.barycentric[fragments.mask]
+    assert inside.min() >= -1e-6
+    torch.testing.assert_close(inside.sum(-1), torch.ones(len(inside)), atol=1e-5, rtol=0)
+    nearest, farthest = clip[faces, 2].aminmax(dim=1)
+    seen, depth = fragments.face_index[fragments.mask], fragments.depth[fragments.mask]
+    assert (depth >= nearest[seen] - 1e-5).all() and (depth <= farthest[seen] + 1e-5).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sizes_beyond_32_bits_are_refused(backend: str) -> None:
+    """Before anything as large is made."""
+    clip, faces = torch.ones(3, 4), torch.tensor([[0, 1, 2]])
+    with pytest.raises(ValueError, match="pixels: 2147483648 is too many, the limit is 2147483647"):
+        rasterize_mesh(clip, faces, (1 << 16, 1 << 15), backend=backend)
+    with pytest.raises(ValueError, match="faces: 2147483648 is too many"):
+        rasterize_mesh(clip, faces.expand(1 << 31, 3), (4, 4), backend=backend)
