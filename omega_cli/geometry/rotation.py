@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,23 +13,28 @@ _SMALL = 1e-3  # below this angle (rad) the series are exact to float32: the nex
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:  # [..., 3] rad -> [..., 3, 3]
     """Rodrigues' formula; finite gradients at zero."""
-    squared = axis_angle.square().sum(-1)
-    small = squared < _SMALL**2
-    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    a = torch.where(small, 1 - squared / 6, angle.sin() / angle)[..., None, None]
-    # 2 sin^2(t/2) rather than 1 - cos(t): the difference cancels in float32
-    b = torch.where(small, 0.5 - squared / 24, 2 * (angle / 2).sin().square() / angle.square())[
-        ..., None, None
-    ]
+    half = 0.5 * torch.linalg.vector_norm(axis_angle, dim=-1)[..., None, None]
+    sine = torch.sinc(half / math.pi)  # sin(t/2) / (t/2): neither it nor the norm has a NaN gradient at 0
+    # sin(t) / t and (1 - cos(t)) / t^2, by the half angle: 1 - cos(t) cancels in float32
+    a, b = sine * half.cos(), 0.5 * sine.square()
     K = cross_matrix(axis_angle)
-    return torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device) + a * K + b * (K @ K)
+    return torch.addcmul(torch.addcmul(_constants(K.dtype, K.device)[0], a, K), b, K @ K)
 
 
 def cross_matrix(v: Tensor) -> Tensor:  # [..., 3] -> [..., 3, 3]
     """The matrix K with K @ u = v x u."""
-    x, y, z = v.unbind(-1)
-    o = torch.zeros_like(x)
-    return torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*v.shape[:-1], 3, 3)
+    _, order, sign = _constants(v.dtype, v.device)
+    return (v.index_select(-1, order) * sign).unflatten(-1, (3, 3))
+
+
+@functools.cache
+def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The identity, and which component of v, with which sign, stands where in its cross matrix. Kept, as
+    every new copy on a GPU would wait for it."""
+    with torch.inference_mode(False):
+        sign = torch.tensor([0, -1, 1, 1, 0, -1, -1, 1, 0], dtype=dtype, device=device)
+        order = torch.tensor([0, 2, 1, 2, 0, 0, 1, 0, 0], device=device)
+        return torch.eye(3, dtype=dtype, device=device), order, sign
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:  # [..., 3, 3] -> [..., 3] rad, |.| <= pi

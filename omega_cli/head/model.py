@@ -18,12 +18,18 @@ JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """vertices [T, V, 3] m; joints [T, J, 3] m; transforms [T, J, 4, 4]: rest -> posed, placement
-    (scale, transl) included, so that sum_j w_ij transforms_j applied to a rest point skins it."""
+    """vertices [T, V, 3] m; joints [T, J, 3] m; affine [T, J, 3, 4]: rest -> posed, placement (scale,
+    transl) included, so that sum_j w_ij affine_j applied to a rest point skins it."""
 
     vertices: Tensor
     joints: Tensor
-    transforms: Tensor
+    affine: Tensor
+
+    @property
+    def transforms(self) -> Tensor:
+        """`affine` as homogeneous matrices [T, J, 4, 4]."""
+        bottom = self.affine.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*self.affine.shape[:2], 1, 4)
+        return torch.cat([self.affine, bottom], dim=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,22 +87,16 @@ class HeadModel:
             raise ValueError(f"shaped must be [{V}, 3], got {tuple(shaped.shape)}")
         joints = self.J_regressor @ shaped
         rotations = axis_angle_to_matrix(params.pose.reshape(T, -1, 3))
-        rest = shaped + (params.expression @ self.exprdirs.flatten(0, 1).T).view(T, V, 3)
+        rest = torch.addmm(shaped.flatten(), params.expression, self.exprdirs.flatten(0, 1).T).view(T, V, 3)
         if self.posedirs is not None:
             eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             feature = (rotations[:, 1:] - eye).reshape(T, -1)
             rest = rest + (feature @ self.posedirs.flatten(0, 1).T).view(T, V, 3)
         posed, transforms = joint_transforms(rotations, joints, self.parents)
         shift = params.transl[:, None]
-        transforms = torch.cat(
-            [params.scale * transforms[..., :3], params.scale * transforms[..., 3:] + shift[..., None]], -1
-        )
-        bottom = transforms.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(T, len(self.parents), 1, 4)
-        return HeadOutput(
-            vertices=skin(rest, transforms, self.weights),
-            joints=params.scale * posed + shift,
-            transforms=torch.cat([transforms, bottom], dim=2),
-        )
+        scaled = params.scale * transforms
+        affine = torch.cat([scaled[..., :3], scaled[..., 3:] + shift[..., None]], dim=-1)
+        return HeadOutput(skin(rest, affine, self.weights), params.scale * posed + shift, affine)
 
     def forward(self, params: HeadParams, offsets: Tensor | None = None) -> HeadOutput:
         """Posed head (Eq. 1). offsets ΔV [V, 3] m or None. global_orient turns about the root joint like
