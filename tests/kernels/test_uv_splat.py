@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.kernels import reference
-from omega_cli.kernels.uv_splat import _uv_splat, uv_splat
+from omega_cli.kernels.uv_splat import _uv_splat, _uv_splat_backward, uv_splat, uv_splat_pyramid
 
 BACKENDS = ["native", "torch"]
 
@@ -62,7 +62,7 @@ def test_gradcheck_away_from_the_kinks() -> None:
     assert torch.autograd.gradcheck(lambda v, u: uv_splat(v, u, (4, 5)), (values, uv), atol=1e-9)
 
 
-@pytest.mark.parametrize("C", [1, 3, 4, 32, 33, 64])
+@pytest.mark.parametrize("C", [1, 3, 4, 32, 33, 64, 256])
 def test_native_equals_reference(C: int, vector_width: int) -> None:
     for B, P, size in ((1, 1, (1, 1)), (2, 500, (13, 17)), (1, 4000, (64, 5)), (3, 50, (1, 40))):
         values, uv = points(B, P, C, seed=C)
@@ -138,6 +138,13 @@ def test_batched_is_one_by_one_and_strides_do_not_matter() -> None:
     wide = torch.cat([uv, uv], -1)[..., 1:3].flip(-1)
     assert not strided.is_contiguous()
     assert torch.equal(uv_splat(strided, wide, (9, 9), backend="native"), out)
+    for backend in BACKENDS:
+        for a, b in zip(
+            splat_and_grads(strided, wide, (9, 9), backend),
+            splat_and_grads(values, uv, (9, 9), backend),
+            strict=True,
+        ):
+            assert torch.equal(a, b)
 
 
 def test_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
@@ -153,6 +160,8 @@ def test_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
 
 def test_operator_is_well_formed() -> None:
     values, uv = points(2, 30, 3)
+    grad = torch.randn(2, 6, 5, 3)
+    torch.library.opcheck(_uv_splat_backward.overload, (values, uv, grad))
     torch.library.opcheck(_uv_splat.overload, (values.requires_grad_(), uv.requires_grad_(), 6, 5))
 
 
@@ -164,3 +173,105 @@ def test_doubles_go_to_the_reference_and_native_refuses_them() -> None:
         uv_splat(values, uv, (4, 4), backend="native")
     with pytest.raises(ValueError, match=r"uv \[B, P, 2\], got \(1, 20, 2\), \(1, 19, 2\)"):
         uv_splat(values, uv[:, 1:], (4, 4))
+
+
+def test_native_is_the_adjoint_of_sampling(vector_width: int) -> None:
+    """Over shapes that cut the map into bands, and channels into slices, in every way."""
+    for P, C, size in ((3000, 5, (64, 48)), (2000, 200, (40, 96)), (500, 300, (7, 130)), (4000, 2, (3, 700))):
+        values, uv = points(2, P, C, seed=P)
+        g = torch.randn(2, C, *size, generator=torch.Generator().manual_seed(1))
+        splatted = (uv_splat(values, uv, size, backend="native").double() * g).sum()
+        sampled = F.grid_sample(g, 2 * uv[:, None] - 1, padding_mode="zeros", align_corners=False)
+        back = values.double() * sampled[:, :, 0].transpose(1, 2)
+        assert abs(splatted - back.sum()) < 1e-6 * float(back.abs().sum())  # 3e-8 seen
+
+
+def test_crowds_and_large_maps_on_the_cpu(vector_width: int) -> None:
+    """Bands of one row and of many, all points in one texel, rows without any."""
+    for size, squeeze in (((512, 512), 1.0), ((512, 8), 1e-4), ((8, 512), 0.01), ((257, 129), 0.0)):
+        values, uv = points(1, 6000, 33, spill=0.05)
+        uv = 0.5 + squeeze * (uv - 0.5)
+        for got, wanted in zip(
+            splat_and_grads(values, uv, size, "native"),
+            splat_and_grads(values.double(), uv.double(), size, "torch"),
+            strict=True,
+        ):
+            atol = 2e-5 * float(wanted.abs().max()) + 1e-12  # float32 positions of up to 512 texels
+            torch.testing.assert_close(got.double(), wanted, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_values_are_summed_in_float32(backend: str, dtype: torch.dtype) -> None:
+    values, uv = points(2, 3000, 6)
+    values = values.to(dtype)
+    got = splat_and_grads(values, uv, (8, 8), backend)
+    exact = splat_and_grads(values.float(), uv, (8, 8), backend)
+    assert [t.dtype for t in got] == [torch.float32, dtype, torch.float32]
+    assert torch.equal(got[0], exact[0]) and torch.equal(got[2], exact[2])
+    assert torch.equal(got[1], exact[1].to(dtype))
+
+
+def pyramid_and_grads(inputs: list[Tensor], size: tuple[int, int], levels: int, backend: str) -> list[Tensor]:
+    leaves = [t.clone().requires_grad_() for t in inputs]
+    values, uv, weight, extra = leaves
+    maps = uv_splat_pyramid(values, uv, size, levels, weight=weight, extra=extra, backend=backend)
+    outs = [out for pair in maps for out in pair if out is not None]
+    g = torch.Generator().manual_seed(5)
+    total = sum((o * torch.randn(o.shape, generator=g).to(o)).sum() for o in outs)
+    assert isinstance(total, Tensor)
+    return [*(o.detach() for o in outs), *torch.autograd.grad(total, leaves)]
+
+
+def pyramid_inputs() -> list[Tensor]:
+    (values, uv), (extra, _) = points(2, 900, 5), points(2, 900, 2, seed=4)
+    return [values, uv, torch.rand(2, 900, generator=torch.Generator().manual_seed(6)), extra]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pyramid_is_its_levels_one_by_one(backend: str, vector_width: int) -> None:
+    inputs = pyramid_inputs()
+    values, uv, weight, extra = inputs
+    maps = uv_splat_pyramid(values, uv, (32, 48), 4, weight=weight, extra=extra, backend=backend)
+    assert len(maps) == 4
+    for level, (sums, extras) in enumerate(maps):
+        size = (32 >> level, 48 >> level)
+        for got, columns in ((sums, values), (extras, extra)):
+            alone = uv_splat(columns * weight[..., None], uv, size, backend=backend)
+            assert got is not None and got.shape == alone.shape
+            torch.testing.assert_close(got, alone, atol=3e-6 * float(alone.abs().max()), rtol=0)
+    plain = uv_splat_pyramid(values, uv, (32, 48), 2, backend=backend)
+    assert all(extras is None for _, extras in plain)
+    assert torch.equal(plain[0][0], uv_splat(values, uv, (32, 48), backend=backend))
+
+
+def test_pyramid_gradients_of_native_are_those_of_the_reference(vector_width: int) -> None:
+    inputs = pyramid_inputs()
+    wanted = pyramid_and_grads([t.double() for t in inputs], (32, 48), 4, "torch")
+    for got, expected in zip(pyramid_and_grads(inputs, (32, 48), 4, "native"), wanted, strict=True):
+        torch.testing.assert_close(got.double(), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_point_of_no_weight_is_not_there(backend: str) -> None:
+    values, uv, weight, extra = pyramid_inputs()
+    weight[:, :50] = 0
+    clean = uv_splat_pyramid(values, uv, (8, 8), 2, weight=weight, extra=extra, backend=backend)
+    values[:, :50], extra[:, :50] = float("nan"), float("inf")
+    broken = uv_splat_pyramid(values, uv, (8, 8), 2, weight=weight, extra=extra, backend=backend)
+    for pair, other in zip(broken, clean, strict=True):
+        for a, b in zip(pair, other, strict=True):
+            assert a is not None and b is not None and torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sizes_beyond_32_bits_are_refused(backend: str) -> None:
+    """Before anything as large is made."""
+    values, uv = torch.zeros(1, 1, 1), torch.zeros(1, 1, 2)
+    many = values.expand(1, 1 << 31, 1), uv.expand(1, 1 << 31, 2)
+    with pytest.raises(ValueError, match="points: 2147483648 is too many, the limit is 2147483647"):
+        uv_splat(*many, (4, 4), backend=backend)
+    with pytest.raises(ValueError, match=r"texels: .* is too many, the limit is 2147483647"):
+        uv_splat(values, uv, (1 << 16, 1 << 15), backend=backend)
+    with pytest.raises(ValueError, match=r"channels: .* is too many"):
+        uv_splat(values.expand(1, 1, 1 << 31), uv, (1, 1), backend=backend)
