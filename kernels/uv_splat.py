@@ -83,9 +83,9 @@ def _splat_reference(values: Tensor, uv: Tensor, height: int, width: int) -> Ten
 
 
 def _times(columns: Tensor, weight: Tensor) -> Tensor:
-    """A point of weight 0 is not there, whatever its values are."""
+    """A point of weight 0 adds nothing, not even a NaN."""
     weight = weight[..., None]
-    return torch.where(weight == 0, 0.0, columns) * weight
+    return torch.where((weight == 0) & ~columns.isfinite(), 0.0, columns) * weight
 
 
 def _image(out: Tensor | None) -> Tensor | None:  # [B, H, W, C] -> [B, C, H, W]

@@ -1,9 +1,12 @@
 // UV splatting on CUDA, second half: the sums, and their gradient. Meaning: kernels/reference.py uv_splat.
 //
-// Forward: a block owns 8 x 8 texels of one level and a run of channels. Eight lanes together add up one
-// cell: its points are read once, into four sums, one for each corner. The corner sums meet in shared
-// memory, where each texel takes one from each of its four cells, and the map is written once. Nothing is
-// added atomically. Backward: eight lanes gather one point's gradient from four texels of every level.
+// Forward: a group of 8, 16 or 32 lanes owns a patch of 4 x 4 texels of one level and a run of channels, four
+// to a lane. It runs through the points of the 5 x 5 cells around the patch, sorted as they are, so that the
+// corner sums of a cell stay in registers until another cell begins; then they go to the patch, in shared
+// memory, which is written out once. A patch of a coarse level has many points: several groups of the block
+// share them out and add up their patches at the end, always in one order. Blocks run region by region, all
+// levels of a region one after the other, so that the coarser ones find the values in the L2 cache.
+// Backward: a group gathers one point's gradient from four texels of every level.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -15,14 +18,12 @@ namespace {
 using omega::Atoms;
 using omega::kWholeWarp;
 
-constexpr int kLanes = 8;             // that share a cell (forward) or a point (backward)
-constexpr int kThreads = 256;
-constexpr int kGroups = kThreads / kLanes;
-constexpr int kTile = 8;              // texels along the side of a block's tile
-constexpr int kCells = kTile + 1;     // cells along that side
-constexpr int kMaxLevels = 12;
-constexpr int kAhead = 4;             // rows of values in flight for each group
 constexpr uint32_t kNobody = ~0u;
+constexpr int kThreads = 256;
+constexpr int kPatch = 4;          // texels along the side of a group's patch
+constexpr int kCells = kPatch + 1; // cells along that side
+constexpr int kMaxLevels = 12;
+constexpr int kAhead = 4;          // rows of values in flight for each group
 
 // V neighbouring channels as floats, from any of the three feature types.
 template <int V>
@@ -66,14 +67,13 @@ __device__ void add_scaled(Pack<V>& to, float weight, const Pack<V>& values) {
 }
 
 struct Level {
-    int H, W, tiles_x, tiles;  // tiles: of one view
-    int64_t first_block;
-    float *sums, *extras;              // forward: outputs
-    const float *grad, *extra_grad;    // backward: inputs
+    int H, W;
+    float *sums, *extras;            // forward: outputs
+    const float *grad, *extra_grad;  // backward: inputs
 };
 
 struct Levels {
-    Level at[kMaxLevels];  // coarsest first: their blocks have the most points to read
+    Level at[kMaxLevels];  // finest first
     int count;
 };
 
@@ -85,137 +85,233 @@ struct Points {
     const float* extra;   // [B, P, E] or null
 };
 
-// The points of one cell, as a list run over by eight lanes: its atoms lie in a few rows, contiguous in each.
-template <typename T, int V>
-__device__ void sum_cell(const Points& points, const T* values, const Level& level, int number, const Atoms& atoms,
-                         const uint32_t* order, const uint32_t* starts, int64_t view, int row, int column, bool wanted,
-                         int channel, bool with_extra, Pack<V> corner[4], float extra_corner[4]) {
-    const int lane = threadIdx.x % kLanes;
-    const int rows = atoms.per_cell(number);
-    const int x_first = atoms.first(column, number), y_first = atoms.first(row, number);
-    const float height = (float)level.H, width = (float)level.W;
-    for (int begin = 0; begin < rows; begin += kLanes) {
-        uint32_t from = 0, length = 0;
-        if (wanted && begin + lane < rows) {
-            const uint32_t* at = starts + view * atoms.count() + (int64_t)(y_first + begin + lane) * atoms.width + x_first;
-            from = at[0];
-            length = at[rows] - from;
-        }
-        uint32_t ends = length;  // of my row, in the list of all these rows
-#pragma unroll
-        for (int reach = 1; reach < kLanes; reach *= 2) {
-            const uint32_t before = __shfl_up_sync(kWholeWarp, ends, reach, kLanes);
-            if (lane >= reach) ends += before;
-        }
-        const uint32_t total = __shfl_sync(kWholeWarp, ends, kLanes - 1, kLanes);
-        const uint32_t shift = from - (ends - length);
-        const uint32_t most = __reduce_max_sync(kWholeWarp, total);
-        for (uint32_t base = 0; base < most; base += kLanes) {
-            const uint32_t mine = base + lane;
-            uint32_t where = mine + __shfl_sync(kWholeWarp, shift, 0, kLanes);
-#pragma unroll
-            for (int k = 1; k < kLanes; k++) {
-                const uint32_t passed = __shfl_sync(kWholeWarp, ends, k - 1, kLanes);
-                const uint32_t next = __shfl_sync(kWholeWarp, shift, k, kLanes);
-                if (mine >= passed) where = mine + next;
-            }
-            uint32_t point = kNobody;
-            float fx = 0, fy = 0, weight = 0;
-            if (mine < total) {
-                point = order[where];
-                const float2 at = points.uv[point];
-                fx = fminf(fmaxf(__fmul_rn(at.x, width) - 0.5f - (float)column, 0.0f), 1.0f);
-                fy = fminf(fmaxf(__fmul_rn(at.y, height) - 0.5f - (float)row, 0.0f), 1.0f);
-                weight = points.weight ? points.weight[point] : 1.0f;
-            }
-            const int batch = (int)min(most - base, (uint32_t)kLanes);
-            for (int q = 0; q < batch; q += kAhead) {
-                Pack<V> ahead[kAhead];
-                float extra[kAhead];
-                uint32_t ids[kAhead];
-#pragma unroll
-                for (int k = 0; k < kAhead; k++) {
-                    ids[k] = __shfl_sync(kWholeWarp, point, q + k, kLanes);
-                    extra[k] = 0;
-                    if (ids[k] != kNobody && channel < points.C) ahead[k] = load<T, V>(values + (int64_t)ids[k] * points.C + channel);
-                    if (ids[k] != kNobody && with_extra) extra[k] = points.extra[(int64_t)ids[k] * points.E + lane];
-                }
-#pragma unroll
-                for (int k = 0; k < kAhead; k++) {
-                    const float x1 = __shfl_sync(kWholeWarp, fx, q + k, kLanes), x0 = 1.0f - x1;
-                    const float y1 = __shfl_sync(kWholeWarp, fy, q + k, kLanes), y0 = 1.0f - y1;
-                    const float w = __shfl_sync(kWholeWarp, weight, q + k, kLanes);
-                    if (ids[k] == kNobody) continue;
-                    const float share[4] = {w * (x0 * y0), w * (x1 * y0), w * (x0 * y1), w * (x1 * y1)};
-#pragma unroll
-                    for (int c = 0; c < 4; c++) {
-                        if (channel < points.C) add_scaled<V>(corner[c], share[c], ahead[k]);
-                        if (with_extra && share[c] != 0.0f) extra_corner[c] += share[c] * extra[k];
-                    }
-                }
-            }
-        }
+// Which patches of which level a block works on.
+struct Regions {
+    int side;       // of a region, in patches of level 0
+    int across, down;
+    int blocks;     // of a region, for one run of channels
+
+    __host__ __device__ Regions(const Levels& levels, int groups) {
+        side = max(4, 1 << (levels.count - 1));
+        across = (levels.at[0].W + side * kPatch - 1) / (side * kPatch);
+        down = (levels.at[0].H + side * kPatch - 1) / (side * kPatch);
+        blocks = 0;
+        for (int level = 0; level < levels.count; level++) blocks += blocks_of(level, groups);
     }
+    __host__ __device__ static int helpers(int level, int groups) {  // groups that share one patch
+        return level > 2 ? groups : min(groups, 1 << (2 * level));
+    }
+    __host__ __device__ int blocks_of(int level, int groups) const {
+        const int patches = (side >> level) * (side >> level);
+        return (patches * helpers(level, groups) + groups - 1) / groups;
+    }
+};
+
+constexpr int kNowhere = kPatch * kPatch;  // the slot for corners that belong to another patch
+
+// A point as its cell's four corners see it. The two columns of a cell alternate between two register sets,
+// even columns in set 0; share[2 set + row], slot likewise (a byte each).
+struct __align__(16) Entry {
+    float share[4];
+    uint32_t point, slots;
+};
+
+// Shared memory of one group.
+template <int L, int V>
+struct Bench {
+    Pack<V> patch[kPatch * kPatch + 1][L];
+    Entry entries[L];
+    uint32_t ends[L];   // of each of L runs of points, in the list of them all
+    uint32_t shift[L];  // from a place in that list to a place in `order`
+};
+
+// Where the corners of cell (x, y) of a patch go: cell (x, y) reaches columns x - 1, x and rows y - 1, y.
+__device__ uint32_t slots_of(int x, int y) {
+    uint32_t slots = 0;
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        const int set = c / 2, row = y - 1 + c % 2, column = ((x - 1) & 1) == set ? x - 1 : x;
+        const bool inside = row >= 0 && row < kPatch && column >= 0 && column < kPatch;
+        slots |= (uint32_t)(inside ? row * kPatch + column : kNowhere) << (8 * c);
+    }
+    return slots;
 }
 
-template <typename T, int V>
-__global__ void __launch_bounds__(kThreads, 3) splat(Points points, const T* values, Levels levels, int finest_H,
-                                                  int finest_W, const uint32_t* order, const uint32_t* starts) {
-    extern __shared__ float4 memory[];
-    const int chunks = max(1, (points.C + kLanes * V - 1) / (kLanes * V));
-    const int64_t block = blockIdx.x / chunks;
-    const int chunk = blockIdx.x % chunks;
-    int slot = 0;
-    while (slot + 1 < levels.count && block >= levels.at[slot + 1].first_block) slot++;
-    const Level& level = levels.at[slot];
-    const int number = levels.count - 1 - slot;
-    const int64_t tile = block - level.first_block, view = tile / level.tiles;
-    const int tile_y = (int)(tile % level.tiles) / level.tiles_x * kTile;
-    const int tile_x = (int)(tile % level.tiles) % level.tiles_x * kTile;
-    const Atoms atoms(finest_H, finest_W, levels.count);
-
-    const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
-    const int channel = (chunk * kLanes + lane) * V;
-    const bool with_extra = chunk == 0 && lane < points.E;
-    auto* corners = reinterpret_cast<Pack<V>*>(memory);                       // [cells, 4, lanes]
-    auto* extra_corners = reinterpret_cast<float*>(corners + kCells * kCells * 4 * kLanes);  // the same
-
-    for (int cell = group; cell - group < kCells * kCells; cell += kGroups) {
-        const int row = tile_y - 1 + cell / kCells, column = tile_x - 1 + cell % kCells;
-        const bool wanted = cell < kCells * kCells && row < level.H && column < level.W;
-        Pack<V> corner[4] = {};
-        float extra_corner[4] = {};
-        sum_cell<T, V>(points, values, level, number, atoms, order, starts, view, row, column, wanted, channel,
-                       with_extra, corner, extra_corner);
-        if (cell >= kCells * kCells) continue;
-#pragma unroll
-        for (int c = 0; c < 4; c++) {
-            corners[(cell * 4 + c) * kLanes + lane] = corner[c];
-            if (with_extra) extra_corners[(cell * 4 + c) * kLanes + lane] = extra_corner[c];
+template <typename T, int V, int L>
+class Splatter {
+  public:
+    __device__ Splatter(const Points& points, const T* values, Bench<L, V>& bench, float* extra_patch, int channel,
+                        bool with_extra)
+        : points(points), values(values), bench(bench), extra_patch(extra_patch), lane(threadIdx.x % L),
+          channel(channel), has_channel(channel < points.C), with_extra(with_extra) {
+        for (int texel = 0; texel <= kPatch * kPatch; texel++) {
+            bench.patch[texel][lane] = {};
+            if (with_extra) extra_patch[texel * L + lane] = 0.0f;
         }
     }
-    __syncthreads();
-    for (int texel = group; texel < kTile * kTile; texel += kGroups) {
-        const int row = texel / kTile, column = texel % kTile, y = tile_y + row, x = tile_x + column;
+
+    // Add `count` staged entries, the same number in every lane of the warp.
+    __device__ void add(int count) {
+        for (int first = 0; first < count; first += kAhead) {
+            Pack<V> ahead[kAhead];
+            float extra_ahead[kAhead];
+#pragma unroll
+            for (int k = 0; k < kAhead; k++) {
+                const uint32_t point = bench.entries[first + k].point;
+                const bool there = point != kNobody;
+                extra_ahead[k] = 0.0f;
+                if (there && has_channel) ahead[k] = load<T, V>(values + (int64_t)point * points.C + channel);
+                if (there && with_extra) extra_ahead[k] = points.extra[(int64_t)point * points.E + lane];
+            }
+#pragma unroll
+            for (int k = 0; k < kAhead; k++) {
+                const Entry entry = bench.entries[first + k];
+                if (entry.slots != slots) move_to(entry.slots);
+#pragma unroll
+                for (int c = 0; c < 4; c++) {
+                    add_scaled<V>(corner[c], entry.share[c], ahead[k]);
+                    if (with_extra && entry.share[c] != 0.0f) extra_corner[c] += entry.share[c] * extra_ahead[k];
+                }
+            }
+        }
+    }
+
+    // What is still in registers goes to the patch.
+    __device__ void finish() { move_to(kNowhere * 0x01010101u); }
+
+  private:
+    const Points& points;
+    const T* values;
+    Bench<L, V>& bench;
+    float* extra_patch;
+    const int lane, channel;
+    const bool has_channel, with_extra;
+    uint32_t slots = kNowhere * 0x01010101u;
+    Pack<V> corner[4] = {};
+    float extra_corner[4] = {};
+
+    __device__ void move_to(uint32_t next) {
+        const uint32_t changed = slots ^ next;
+        if (changed & 0x0000ffffu) flush(0), flush(1);
+        if (changed & 0xffff0000u) flush(2), flush(3);
+        slots = next;
+    }
+
+    __device__ void flush(int c) {
+        const int slot = slots >> (8 * c) & 0xff;
+        Pack<V>& to = bench.patch[slot][lane];
+        Pack<V> sum = to;
+#pragma unroll
+        for (int k = 0; k < V; k++) sum.at[k] += corner[c].at[k];
+        to = sum;
+        corner[c] = {};
+        if (with_extra) extra_patch[slot * L + lane] += extra_corner[c];
+        extra_corner[c] = 0.0f;
+    }
+};
+
+template <typename T, int V, int L>
+__global__ void __launch_bounds__(kThreads, 3) splat(Points points, const T* values, Levels levels,
+                                                     const uint32_t* order, const uint32_t* starts) {
+    extern __shared__ float4 memory[];
+    constexpr int kGroups = kThreads / L, kSlots = kPatch * kPatch + 1;
+    const int lane = threadIdx.x % L, group = threadIdx.x / L;
+    auto* benches = reinterpret_cast<Bench<L, V>*>(memory);
+    auto* extra_patches = reinterpret_cast<float*>(benches + kGroups);
+
+    // Which level, patch and share of its points are mine.
+    const int chunks = max(1, (points.C + L * V - 1) / (L * V));
+    const int chunk = (int)blockIdx.x % chunks;
+    const Regions regions(levels, kGroups);
+    const int region = blockIdx.x / chunks / regions.blocks, view = region / (regions.across * regions.down);
+    int block = blockIdx.x / chunks % regions.blocks, depth = levels.count - 1;
+    for (; block >= regions.blocks_of(depth, kGroups); depth--) block -= regions.blocks_of(depth, kGroups);
+    const Level& level = levels.at[depth];
+    const int helpers = Regions::helpers(depth, kGroups), helper = group % helpers;
+    const int number = (block * kGroups + group) / helpers, side = regions.side >> depth;
+    const int top = (region / regions.across % regions.down * side + number / side) * kPatch;
+    const int start = (region % regions.across * side + number % side) * kPatch;
+    const bool exists = number < side * side && top < level.H && start < level.W;
+    const Atoms atoms(levels.at[0].H, levels.at[0].W, levels.count);
+
+    const int channel = (chunk * L + lane) * V;
+    const bool with_extra = chunk == 0 && lane < points.E;
+    Bench<L, V>& bench = benches[group];
+    Splatter<T, V, L> splatter(points, values, bench, extra_patches + group * kSlots * L, channel, with_extra);
+
+    // The atoms of the patch's cells: rows of them, in each of which the points are contiguous.
+    const int all_rows = exists ? min(kCells, level.H - top + 1) * atoms.per_cell(depth) : 0;
+    const int across = min(kCells, level.W - start + 1) * atoms.per_cell(depth);
+    const int last_row = all_rows * (helper + 1) / helpers;
+    const uint32_t* first = starts + view * atoms.count() + (int64_t)atoms.first(top - 1, depth) * atoms.width +
+                            atoms.first(start - 1, depth);
+    const int rows = last_row - all_rows * helper / helpers, most_rows = __reduce_max_sync(kWholeWarp, rows);
+    for (int begin = 0; begin < most_rows; begin += L) {
+        uint32_t from = 0, length = 0;
+        if (begin + lane < rows) {
+            const uint32_t* at = first + (int64_t)(last_row - rows + begin + lane) * atoms.width;
+            from = at[0];
+            length = at[across] - from;
+        }
+        uint32_t ends = length;
+#pragma unroll
+        for (int reach = 1; reach < L; reach *= 2) {
+            const uint32_t before = __shfl_up_sync(kWholeWarp, ends, reach, L);
+            if (lane >= reach) ends += before;
+        }
+        const uint32_t total = __shfl_sync(kWholeWarp, ends, L - 1, L);
+        __syncwarp();
+        bench.ends[lane] = ends;
+        bench.shift[lane] = from - (ends - length);
+        __syncwarp();
+        const uint32_t most = __reduce_max_sync(kWholeWarp, total);
+        for (uint32_t base = 0; base < most; base += L) {
+            const uint32_t place = base + lane;
+            Entry entry{{0.0f, 0.0f, 0.0f, 0.0f}, kNobody, kNowhere * 0x01010101u};
+            if (place < total) {
+                int run = 0;  // the first one that ends beyond this place
+#pragma unroll
+                for (int reach = L / 2; reach > 0; reach /= 2)
+                    if (bench.ends[run + reach - 1] <= place) run += reach;
+                entry.point = order[place + bench.shift[run]];
+                const float2 at = points.uv[entry.point];
+                const float weight = points.weight ? points.weight[entry.point] : 1.0f;
+                const float x = __fmul_rn(at.x, (float)level.W) - 0.5f - (float)(start - 1);
+                const float y = __fmul_rn(at.y, (float)level.H) - 0.5f - (float)(top - 1);
+                const int cell_x = min(max((int)floorf(x), 0), kCells - 1);
+                const int cell_y = min(max((int)floorf(y), 0), kCells - 1);
+                const float fx = fminf(fmaxf(x - (float)cell_x, 0.0f), 1.0f);
+                const float fy = fminf(fmaxf(y - (float)cell_y, 0.0f), 1.0f);
+                const bool swapped = cell_x % 2 == 0;  // the left column, x - 1, is odd: set 1
+                const float even = swapped ? fx : 1.0f - fx, odd = swapped ? 1.0f - fx : fx;
+                entry.share[0] = weight * (even * (1.0f - fy));
+                entry.share[1] = weight * (even * fy);
+                entry.share[2] = weight * (odd * (1.0f - fy));
+                entry.share[3] = weight * (odd * fy);
+                entry.slots = slots_of(cell_x, cell_y);
+            }
+            __syncwarp();
+            bench.entries[lane] = entry;
+            __syncwarp();
+            splatter.add((int)min(most - base, (uint32_t)L));
+        }
+    }
+    splatter.finish();
+    if (helpers > 1) __syncthreads();
+    for (int texel = helper; exists && texel < kPatch * kPatch; texel += helpers) {
+        const int y = top + texel / kPatch, x = start + texel % kPatch;
         if (y >= level.H || x >= level.W) continue;
-        // this texel is corner 3, 2, 1, 0 of the cells above left, above, left and its own
-        const int cell = row * kCells + column;
-        const int from[4] = {cell * 4 + 3, (cell + 1) * 4 + 2, (cell + kCells) * 4 + 1, (cell + kCells + 1) * 4};
-        const int64_t to = (view * level.H + y) * level.W + x;
-        if (channel < points.C) {
-            Pack<V> sum = {};
+        const int64_t to = (view * (int64_t)level.H + y) * level.W + x;
+        Pack<V> sum = {};
+        float extra_sum = 0.0f;
+        for (int other = group - helper; other < group - helper + helpers; other++) {
+            const Pack<V> part = benches[other].patch[texel][lane];
 #pragma unroll
-            for (int c = 0; c < 4; c++)
-#pragma unroll
-                for (int k = 0; k < V; k++) sum.at[k] += corners[from[c] * kLanes + lane].at[k];
-            store<float, V>(level.sums + to * points.C + channel, sum);
+            for (int k = 0; k < V; k++) sum.at[k] += part.at[k];
+            if (with_extra) extra_sum += extra_patches[(other * kSlots + texel) * L + lane];
         }
-        if (with_extra) {
-            float sum = 0;
-#pragma unroll
-            for (int c = 0; c < 4; c++) sum += extra_corners[from[c] * kLanes + lane];
-            level.extras[to * points.E + lane] = sum;
-        }
+        if (channel < points.C) store<float, V>(level.sums + to * points.C + channel, sum);
+        if (with_extra) level.extras[to * points.E + lane] = extra_sum;
     }
 }
 
@@ -226,50 +322,51 @@ struct Gradients {
     float* extra;
 };
 
-template <typename T, int V>
+template <typename T, int V, int L>
 __global__ void __launch_bounds__(kThreads) gather(Points points, const T* values, Levels levels, Gradients out) {
-    const int lane = threadIdx.x % kLanes;
-    const int64_t point = ((int64_t)blockIdx.x * kThreads + threadIdx.x) / kLanes;
+    const int lane = threadIdx.x % L;
+    const int64_t point = ((int64_t)blockIdx.x * kThreads + threadIdx.x) / L;
     const bool exists = point < points.B * points.P;
     const int64_t view = exists ? point / points.P : 0;
     const float2 at = exists ? points.uv[point] : make_float2(0.0f, 0.0f);
     const float weight = exists && points.weight ? points.weight[point] : 1.0f;
     const bool places = exists && isfinite(at.x) && isfinite(at.y);
     const bool moves = out.uv || out.weight;  // these need the values as well
-    float by_x = 0, by_y = 0, by_weight = 0;
-    float extra_sum = 0;
-    for (int channel = lane * V; channel - lane * V < points.C || channel == lane * V; channel += kLanes * V) {
-        const bool active = exists && channel < points.C;
+    float by_x = 0, by_y = 0, by_weight = 0, extra_sum = 0;
+    for (int begin = 0; begin == 0 || begin < points.C; begin += L * V) {
+        const int channel = begin + lane * V;
+        const bool active = exists && channel < points.C, has_extra = begin == 0 && lane < points.E;
         Pack<V> own = {}, sum = {};
         if (active && moves) own = load<T, V>(values + point * points.C + channel);
-        for (int slot = 0; slot < levels.count; slot++) {
+        const float own_extra = exists && has_extra && moves ? points.extra[point * points.E + lane] : 0.0f;
+        for (int slot = 0; places && slot < levels.count; slot++) {
             const Level& level = levels.at[slot];
-            if (!places) break;
             const float x = __fmul_rn(at.x, (float)level.W) - 0.5f, y = __fmul_rn(at.y, (float)level.H) - 0.5f;
             const float x_floor = floorf(x), y_floor = floorf(y), fx = x - x_floor, fy = y - y_floor;
             if (!(x_floor >= -1.0f && x_floor < (float)level.W && y_floor >= -1.0f && y_floor < (float)level.H)) continue;
             const int column = (int)x_floor, row = (int)y_floor;
+            Pack<V> grad[4] = {};
+            float extra_grad[4] = {};
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                const int tx = column + (c & 1), ty = row + (c >> 1);
+                if (tx < 0 || tx >= level.W || ty < 0 || ty >= level.H) continue;
+                const int64_t texel = (view * level.H + ty) * level.W + tx;
+                if (active) grad[c] = load<float, V>(level.grad + texel * points.C + channel);
+                if (has_extra) extra_grad[c] = level.extra_grad[texel * points.E + lane];
+            }
             float slope_x = 0, slope_y = 0;
 #pragma unroll
             for (int c = 0; c < 4; c++) {
-                const int right = c & 1, below = c >> 1, tx = column + right, ty = row + below;
-                if (tx < 0 || tx >= level.W || ty < 0 || ty >= level.H) continue;
-                const int64_t texel = (view * level.H + ty) * level.W + tx;
+                const bool right = c & 1, below = c >> 1;
                 const float wx = right ? fx : 1.0f - fx, wy = below ? fy : 1.0f - fy, share = wx * wy;
-                float dot = 0;
-                if (active) {
-                    const Pack<V> grad = load<float, V>(level.grad + texel * points.C + channel);
+                float dot = own_extra * extra_grad[c];
 #pragma unroll
-                    for (int k = 0; k < V; k++) {
-                        sum.at[k] += weight * share * grad.at[k];
-                        dot += own.at[k] * grad.at[k];
-                    }
+                for (int k = 0; k < V; k++) {
+                    sum.at[k] += weight * share * grad[c].at[k];
+                    dot += own.at[k] * grad[c].at[k];
                 }
-                if (channel == lane * V && lane < points.E) {
-                    const float grad = level.extra_grad[texel * points.E + lane];
-                    extra_sum += weight * share * grad;
-                    if (moves) dot += points.extra[point * points.E + lane] * grad;
-                }
+                extra_sum += weight * share * extra_grad[c];
                 by_weight += share * dot;
                 slope_x += right ? wy * dot : -wy * dot;
                 slope_y += below ? wx * dot : -wx * dot;
@@ -282,10 +379,10 @@ __global__ void __launch_bounds__(kThreads) gather(Points points, const T* value
     if (exists && out.extra && lane < points.E) out.extra[point * points.E + lane] = extra_sum;
     if (!moves) return;
 #pragma unroll
-    for (int reach = kLanes / 2; reach > 0; reach /= 2) {
-        by_x += __shfl_down_sync(kWholeWarp, by_x, reach, kLanes);
-        by_y += __shfl_down_sync(kWholeWarp, by_y, reach, kLanes);
-        by_weight += __shfl_down_sync(kWholeWarp, by_weight, reach, kLanes);
+    for (int reach = L / 2; reach > 0; reach /= 2) {
+        by_x += __shfl_down_sync(kWholeWarp, by_x, reach, L);
+        by_y += __shfl_down_sync(kWholeWarp, by_y, reach, L);
+        by_weight += __shfl_down_sync(kWholeWarp, by_weight, reach, L);
     }
     if (exists && lane == 0) {
         if (out.uv) out.uv[point] = make_float2(by_x, by_y);
@@ -293,62 +390,55 @@ __global__ void __launch_bounds__(kThreads) gather(Points points, const T* value
     }
 }
 
-Levels describe(int64_t B, int H, int W, int count, float* const* sums, float* const* extras) {
+Levels describe(int H, int W, int count, float* const* sums, float* const* extras) {
     Levels levels;
     levels.count = count;
-    int64_t block = 0;
-    for (int slot = 0; slot < count; slot++) {
-        const int number = count - 1 - slot;
-        Level& level = levels.at[slot];
-        level.H = H >> number;
-        level.W = W >> number;
-        level.tiles_x = (level.W + kTile - 1) / kTile;
-        level.tiles = level.tiles_x * ((level.H + kTile - 1) / kTile);
-        level.first_block = block;
-        block += B * level.tiles;
-        level.sums = sums[number];
-        level.grad = sums[number];
-        level.extras = extras ? extras[number] : nullptr;
-        level.extra_grad = level.extras;
+    for (int depth = 0; depth < count; depth++) {
+        Level& level = levels.at[depth];
+        level.H = H >> depth;
+        level.W = W >> depth;
+        level.grad = level.sums = sums[depth];
+        level.extra_grad = level.extras = extras ? extras[depth] : nullptr;
     }
     return levels;
 }
 
-int64_t all_tiles(int64_t B, const Levels& levels) {
-    const Level& last = levels.at[levels.count - 1];
-    return last.first_block + B * last.tiles;
-}
-
-template <typename T, int V>
-cudaError_t launch_splat(const Points& points, const void* values, const Levels& levels, int H, int W,
-                         const uint32_t* order, const uint32_t* starts, cudaStream_t queue) {
-    if (all_tiles(points.B, levels) == 0) return cudaSuccess;
-    constexpr int kSums = kCells * kCells * 4 * kLanes;
-    const size_t memory = kSums * (sizeof(Pack<V>) + (points.E > 0 ? sizeof(float) : 0));
-    cudaFuncSetAttribute(splat<T, V>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)memory);
-    const int64_t chunks = max(1, (points.C + kLanes * V - 1) / (kLanes * V));
-    splat<T, V><<<(unsigned)(all_tiles(points.B, levels) * chunks), kThreads, memory, queue>>>(
-        points, (const T*)values, levels, H, W, order, starts);
+template <typename T, int V, int L>
+cudaError_t launch_splat(const Points& points, const void* values, const Levels& levels, const uint32_t* order,
+                         const uint32_t* starts, cudaStream_t queue) {
+    if (points.B == 0) return cudaSuccess;
+    const Regions regions(levels, kThreads / L);
+    const size_t extra = points.E > 0 ? (kPatch * kPatch + 1) * L * sizeof(float) : 0;
+    const size_t memory = kThreads / L * (sizeof(Bench<L, V>) + extra);
+    cudaFuncSetAttribute(splat<T, V, L>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)memory);
+    const int64_t chunks = max(1, (points.C + L * V - 1) / (L * V));
+    const int64_t blocks = points.B * regions.across * regions.down * regions.blocks * chunks;
+    splat<T, V, L><<<(unsigned)blocks, kThreads, memory, queue>>>(points, (const T*)values, levels, order, starts);
     return cudaGetLastError();
 }
 
-template <typename T, int V>
+template <typename T, int V, int L>
 cudaError_t launch_gather(const Points& points, const void* values, const Levels& levels, const Gradients& out,
                           cudaStream_t queue) {
     if (points.B * points.P == 0) return cudaSuccess;
-    gather<T, V><<<omega::blocks_for(points.B * points.P * kLanes, kThreads), kThreads, 0, queue>>>(
+    gather<T, V, L><<<omega::blocks_for(points.B * points.P * L, kThreads), kThreads, 0, queue>>>(
         points, (const T*)values, levels, out);
     return cudaGetLastError();
 }
 
-// Runs `LAUNCH<T, V>` for the feature type (0 float, 1 half, 2 bfloat16) and the widest vector that C allows.
-#define OMEGA_FOR_TYPE(T, LAUNCH, ...)                      \
-    (points.C % 4 == 0   ? LAUNCH<T, 4>(__VA_ARGS__)        \
-     : points.C % 2 == 0 ? LAUNCH<T, 2>(__VA_ARGS__)        \
-                         : LAUNCH<T, 1>(__VA_ARGS__))
-#define OMEGA_DISPATCH(LAUNCH, ...)                                             \
-    (type == 0   ? OMEGA_FOR_TYPE(float, LAUNCH, __VA_ARGS__)                   \
-     : type == 1 ? OMEGA_FOR_TYPE(__half, LAUNCH, __VA_ARGS__)                  \
+// Runs LAUNCH<T, V, L> for the feature type (0 float, 1 half, 2 bfloat16), the widest vector that C allows
+// and as many lanes as have a channel to hold.
+#define OMEGA_FOR_LANES(T, V, LAUNCH, ...)                \
+    (points.C <= 8 * V    ? LAUNCH<T, V, 8>(__VA_ARGS__)  \
+     : points.C <= 16 * V ? LAUNCH<T, V, 16>(__VA_ARGS__) \
+                          : LAUNCH<T, V, 32>(__VA_ARGS__))
+#define OMEGA_FOR_TYPE(T, LAUNCH, ...)                               \
+    (points.C % 4 == 0   ? OMEGA_FOR_LANES(T, 4, LAUNCH, __VA_ARGS__) \
+     : points.C % 2 == 0 ? OMEGA_FOR_LANES(T, 2, LAUNCH, __VA_ARGS__) \
+                         : OMEGA_FOR_LANES(T, 1, LAUNCH, __VA_ARGS__))
+#define OMEGA_DISPATCH(LAUNCH, ...)                            \
+    (type == 0   ? OMEGA_FOR_TYPE(float, LAUNCH, __VA_ARGS__)  \
+     : type == 1 ? OMEGA_FOR_TYPE(__half, LAUNCH, __VA_ARGS__) \
                  : OMEGA_FOR_TYPE(__nv_bfloat16, LAUNCH, __VA_ARGS__))
 
 }  // namespace
@@ -370,8 +460,8 @@ OMEGA_EXPORT int omega_cuda_uv_splat(int type, int64_t B, int64_t P, int64_t C, 
                                                   queue, &order, &starts);
     if (sorted != cudaSuccess) return (int)sorted;
     const Points points{B, P, (int)C, (int)E, (const float2*)uv, weight, extra};
-    const Levels all = describe(B, (int)height, (int)width, levels, sums, extras);
-    return (int)OMEGA_DISPATCH(launch_splat, points, values, all, (int)height, (int)width, order, starts, queue);
+    const Levels all = describe((int)height, (int)width, levels, sums, extras);
+    return (int)OMEGA_DISPATCH(launch_splat, points, values, all, order, starts, queue);
 }
 
 // Gradients of the same: grads[l] [B, H >> l, W >> l, C] and extra_grads[l] -> grad_values [B, P, C] of
@@ -382,7 +472,7 @@ OMEGA_EXPORT int omega_cuda_uv_splat_backward(int type, int64_t B, int64_t P, in
                                               float* const* extra_grads, void* grad_values, float* grad_uv,
                                               float* grad_weight, float* grad_extra, void* stream) {
     const Points points{B, P, (int)C, (int)E, (const float2*)uv, weight, extra};
-    const Levels all = describe(B, (int)height, (int)width, levels, grads, extra_grads);
+    const Levels all = describe((int)height, (int)width, levels, grads, extra_grads);
     const Gradients out{grad_values, (float2*)grad_uv, grad_weight, grad_extra};
     return (int)OMEGA_DISPATCH(launch_gather, points, values, all, out, (cudaStream_t)stream);
 }
