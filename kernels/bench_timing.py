@@ -17,7 +17,7 @@ import torch
 Call = Callable[[], object]
 
 _SPENT_S = 1.2  # of each way of a case; slower ones get at least _LEAST_ROUNDS
-_LEAST_ROUNDS, _MOST_ROUNDS, _CALLS_A_ROUND = 5, 60, 5
+_LEAST_ROUNDS, _MOST_ROUNDS, _CALLS_A_ROUND = 3, 60, 5
 _AHEAD_CYCLES = 2_000_000  # a GPU waits so long (1 ms) before each measurement, while the calls are queued
 
 
@@ -51,6 +51,9 @@ class Row:
     floor_ms: float | None = None
     over_floor: float | None = None
     note: str = ""
+
+    def with_note(self, note: str) -> Row:
+        return replace(self, note=note)
 
 
 class Clock:

@@ -1,0 +1,107 @@
+"""Times the stages' pure functions on one avatar: `python -m omega_cli.generate.bench AVATAR`.
+
+Files are read before, and nothing is written: render (posing and splatting, frames a second),
+deform-flame (the whole fit) and splat-uv (views to the canonical map). Beside it stand the kernels
+alone: `python -m omega_cli.kernels.bench`. What the figures mean: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import torch
+
+from omega_cli.avatar import codecs, layout
+from omega_cli.avatar.layout import Avatar
+from omega_cli.deform_flame.config import DeformFlameConfig
+from omega_cli.deform_flame.problem import deform
+from omega_cli.deform_flame.stage import load_views
+from omega_cli.gaussians.splat import render
+from omega_cli.head.assets import load_head
+from omega_cli.kernels import bench_timing as timing
+from omega_cli.kernels.bench_timing import Case
+from omega_cli.render.orbit import frame_head
+from omega_cli.render.stage import load_rig
+from omega_cli.splat_uv.config import SplatUVConfig
+from omega_cli.splat_uv.stage import Photo, SplatMesh, Views, splat_views
+
+SIDE = 512  # px of a rendered frame
+FRAMES = 16  # different expressions, one a call
+
+
+def render_case(avatar: Avatar, device: str) -> Iterator[Case]:
+    """One frame: animate the head, pose the Gaussians, splat them."""
+    rig = load_rig(avatar, device)
+    generator = torch.Generator().manual_seed(0)
+    moods = 0.3 * torch.rand(FRAMES, rig.head.E, generator=generator)
+    poses = [rig.neutral().replace(expression=mood[None].to(device)) for mood in moods]
+    camera = frame_head(rig.vertices(poses[0])[0].cpu()).camera(20.0, 5.0, SIDE).to(device)
+
+    @torch.no_grad()
+    def frame(k: int) -> torch.Tensor:
+        return render(rig.pose(rig.vertices(poses[k])[0]), camera).image
+
+    count = len(rig.bound.canonical)
+    yield Case("render, raw", f"{count} Gaussians, {SIDE}²", [lambda k=k: frame(k) for k in range(FRAMES)])
+
+
+def deform_case(avatar: Avatar, device: str) -> Iterator[Case]:
+    """The whole fit, from the loaded views."""
+    config, head = DeformFlameConfig(), load_head(device=device)
+    photo = codecs.load_params(avatar.source / layout.FLAME).frame(0).to(device)
+    views = [(c.to(device), normal.to(device), mask.to(device)) for c, normal, mask in load_views(avatar)]
+    marks = codecs.load_arrays(avatar.source / layout.SOURCE_LANDMARKS, "points", "scores")
+    points, scores = (torch.from_numpy(marks[name]).float().to(device) for name in ("points", "scores"))
+    camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].to(device)
+
+    def fit() -> object:
+        return deform(head, photo, views, config, points=points, scores=scores, photo=camera)
+
+    yield Case("deform-flame", f"{len(views)} views, {config.iterations} steps", [fit])
+
+
+def splat_case(avatar: Avatar, device: str) -> Iterator[Case]:
+    """Every view: features, what each pixel sees, the pyramids; then the fusion."""
+    config, head = SplatUVConfig(), load_head(device=device)
+    params = codecs.load_params(avatar.mesh / layout.FLAME).to(device)
+    offsets = codecs.load_offsets(avatar.mesh / layout.OFFSETS, len(head.v_template)).to(device)
+    views = Views.load(avatar, layout.AZIMUTHS, device)
+    photo = Photo.load(avatar, head, params, offsets, device)
+
+    @torch.no_grad()
+    def splat() -> object:
+        return splat_views(views, SplatMesh.of(head, params, offsets), photo, config)
+
+    shape = f"{len(views.rgb)} views of {views.rgb[0].shape[1]}² → {config.uv_size}², {config.levels} levels"
+    yield Case("splat-uv", shape, [splat])
+
+
+STAGES = {"render": render_case, "deform-flame": deform_case, "splat-uv": splat_case}
+
+
+def run(avatar: Avatar, device: str, stages: tuple[str, ...] = tuple(STAGES)) -> Iterator[timing.Row]:
+    """Measured rows, one at a time."""
+    clock = timing.Clock(device)
+    for stage in stages:
+        for row in map(clock.row, STAGES[stage](avatar, device)):
+            yield row.with_note(f"{1e3 / row.ours_ms:.1f} a second")
+
+
+@click.command(help="Time the stages on one avatar folder and print a table.")
+@click.argument("avatar", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--only", type=click.Choice(list(STAGES)), multiple=True, help="Stages  [default: all]")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows here.")
+def main(avatar: Path, device: str, only: tuple[str, ...], json_file: Path | None) -> None:
+    on = timing.machine(device)
+    click.echo(", ".join(f"{key} {value}" for key, value in on.items()))
+    rows = list(run(Avatar(avatar), device, only or tuple(STAGES)))
+    click.echo(timing.table(rows))
+    if json_file is not None:
+        timing.write_json(json_file, on, rows)
+
+
+if __name__ == "__main__":
+    main()
