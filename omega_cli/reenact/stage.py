@@ -18,7 +18,6 @@ from omega_cli.avatar import codecs, folders, layout, record
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
-from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
@@ -32,7 +31,6 @@ from omega_cli.track import video
 from omega_cli.track.config import TrackConfig
 from omega_cli.track.stage import NEUTRAL_FIELDS, require_file, track_video
 
-CHUNK = 32  # frames posed at once: 32 x 10 k vertices is 4 MB
 SHEET_FRAMES = 8
 LANDMARKER = "face_landmarker"
 
@@ -87,11 +85,12 @@ def run(
 
             def frames() -> Iterator[np.ndarray]:
                 beside = driver_pictures(moved, config.size)
-                for i, picture in enumerate(film.ahead(_pictures(scene, config, out.metrics))):
+                pictures = film.pixels_of(_pictures(scene, config, out.metrics))
+                for i, picture in enumerate(film.ahead(pictures)):
                     given = next(beside, None)
                     sheet.offer(i, picture, given)
                     if config.keep_frames:
-                        codecs.save_image(out.path / layout.frame(i), _to_tensor(picture))
+                        codecs.save_image(out.path / layout.frame(i), film.from_bytes(picture))
                     bar.advance()
                     yield (
                         np.hstack([given, picture]) if config.side_by_side and given is not None else picture
@@ -265,20 +264,11 @@ def _scene(rig: Rig, avatar: Avatar, config: ReenactConfig, moved: DriverMotion)
     return Scene(rig, motion, cameras, film.background_color(config.background))
 
 
-def _pictures(scene: Scene, config: ReenactConfig, metrics: dict) -> Iterator[np.ndarray]:
-    """Every frame, uint8 [H, W, 3]. Runs in the film maker's thread."""
-    device = scene.rig.shaped.device
-    background = scene.background.to(device)
-    with torch.no_grad():
-        for start in range(0, len(scene.motion), CHUNK):
-            for i, vertices in enumerate(
-                scene.rig.vertices(scene.motion.frames(slice(start, start + CHUNK)))
-            ):
-                camera = scene.cameras[start + i].to(device)
-                gaussians = scene.rig.pose(vertices)
-                seen = render(gaussians, camera, background=background, backend=config.backend)
-                metrics["backend"] = seen.backend
-                yield film.to_bytes(seen.image[:3])
+def _pictures(scene: Scene, config: ReenactConfig, metrics: dict) -> Iterator[Tensor]:
+    """Every frame [3, H, W]. Runs in the film maker's thread."""
+    for seen in film.drawn(scene.rig, scene.motion, scene.cameras, scene.background, config.backend):
+        metrics["backend"] = seen.backend
+        yield seen.image[:3]
 
 
 class _Sheet:
@@ -295,8 +285,8 @@ class _Sheet:
     def image(self, fps: float) -> Tensor:
         """Driver above, avatar below; times as labels."""
         times = [f"{index / fps:.2f} s" for index, _, _ in self.kept]
-        below = [_to_tensor(picture) for _, picture, _ in self.kept]
-        above = [_to_tensor(given) for _, _, given in self.kept if given is not None]
+        below = [film.from_bytes(picture) for _, picture, _ in self.kept]
+        above = [film.from_bytes(given) for _, _, given in self.kept if given is not None]
         if len(above) != len(below):
             return codecs.contact_sheet(_small(below), 4, times)
         rows, labels = [], []
@@ -313,7 +303,3 @@ def _small(images: list[Tensor], size: int = 256) -> list[Tensor]:
     if images[0].shape[1] <= size:
         return images
     return [torch.nn.functional.interpolate(image[None], (size, size), mode="area")[0] for image in images]
-
-
-def _to_tensor(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

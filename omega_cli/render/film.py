@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from omega_cli.gaussians.splat import RenderOutput, render
+from omega_cli.geometry.camera import Camera
+from omega_cli.head.params import HeadParams
+from omega_cli.render import orbit
+from omega_cli.render.rig import Rig
+
+CHUNK = 32  # frames animated at once: 32 x 10 k vertices is 4 MB
 BACKGROUNDS = {"grey": (0.86, 0.86, 0.86), "white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 Item = TypeVar("Item")
 
@@ -27,6 +35,62 @@ def to_bytes(image: Tensor) -> np.ndarray:
     pixels += np.float32(0.5)
     np.clip(pixels, 0, 255, out=pixels)
     return np.ascontiguousarray(pixels.astype(np.uint8).transpose(1, 2, 0))
+
+
+def from_bytes(pixels: np.ndarray) -> Tensor:
+    """uint8 [H, W, C] -> [C, H, W] in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+@torch.no_grad()
+def drawn(
+    rig: Rig,
+    motion: HeadParams,  # T frames
+    cameras: Sequence[Camera],  # T
+    background: Tensor | None = None,  # [C]
+    backend: str = "auto",
+) -> Iterator[RenderOutput]:
+    """The moving avatar, frame by frame; the head is animated for many frames at once."""
+    device = rig.shaped.device
+    cameras = orbit.on_device(cameras, device)
+    background = None if background is None else background.to(device)
+    for start in range(0, len(motion), CHUNK):
+        part = slice(start, start + CHUNK)
+        for vertices, camera in zip(rig.vertices(motion.frames(part)), cameras[part], strict=True):
+            yield render(rig.pose(vertices), camera, background=background, backend=backend)
+
+
+@torch.no_grad()
+def pixels_of(images: Iterable[Tensor], depth: int = 4) -> Iterator[np.ndarray]:
+    """uint8 [H, W, C] of each image [C, H, W] in [0, 1].
+
+    Images on a GPU become bytes there and are copied through pinned memory while the next `depth` are
+    drawn: nothing waits for a picture that is not needed yet.
+    """
+    coming: collections.deque[tuple[Tensor, torch.cuda.Event]] = collections.deque()
+    for image in images:
+        if not image.is_cuda:
+            yield to_bytes(image)
+            continue
+        coming.append(_send(image))
+        if len(coming) > depth:
+            yield _receive(*coming.popleft())
+    while coming:
+        yield _receive(*coming.popleft())
+
+
+def _send(image: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    pixels = (image * 255).add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+    here = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+    here.copy_(pixels, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return here, arrived
+
+
+def _receive(here: Tensor, arrived: torch.cuda.Event) -> np.ndarray:
+    arrived.synchronize()
+    return here.numpy()
 
 
 def to_rgba(image: Tensor, alpha: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -73,6 +74,18 @@ def directions(framing: Framing, azimuths: list[float], elevations: list[float],
     return [
         framing.camera(azimuth, elevation, size, f"{azimuth:g}_{elevation:g}")
         for azimuth, elevation in zip(azimuths, elevations, strict=True)
+    ]
+
+
+def on_device(cameras: Sequence[Camera], device: torch.device | str) -> list[Camera]:
+    """The cameras there, moved in two copies: on a GPU every copy waits."""
+    if not cameras or cameras[0].K.device == torch.device(device):
+        return list(cameras)
+    Ks = torch.stack([camera.K for camera in cameras]).to(device)
+    viewmats = torch.stack([camera.viewmat for camera in cameras]).to(device)
+    return [
+        dataclasses.replace(camera, K=K, viewmat=viewmat)
+        for camera, K, viewmat in zip(cameras, Ks, viewmats, strict=True)
     ]
 
 

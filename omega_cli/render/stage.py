@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,30 +89,34 @@ def run(
         cameras = _cameras(config, framing)
         codecs.save_cameras(out.path / layout.CAMERAS, cameras)
         background = film.background_color(config.background)
-        keep = config.keep_frames or config.background == "transparent"
+        transparent = config.background == "transparent"
 
-        def frames() -> Iterator[tuple[Tensor, Tensor]]:
-            for camera in cameras:
-                black = torch.zeros(3, device=device)
-                picture = render(gaussians, camera.to(device), background=black, backend=config.backend)
-                out.metrics["backend"] = picture.backend
-                yield picture.image[:3].cpu(), picture.alpha.cpu()
+        @torch.no_grad()
+        def pictures() -> Iterator[Tensor]:
+            """Over the background [3, H, W]; transparent ones with their RGBA below [7, H, W]."""
+            behind = background.to(device)
+            for camera in orbit.on_device(cameras, device):
+                seen = render(
+                    gaussians, camera, background=None if transparent else behind, backend=config.backend
+                )
+                out.metrics["backend"] = seen.backend
+                image = seen.image[:3]
+                if transparent:
+                    flat = image + behind[:, None, None] * (1 - seen.alpha)
+                    image = torch.cat([flat, film.to_rgba(image, seen.alpha)])
+                yield image
 
-        def over_background() -> Iterator:
-            for i, (image, alpha) in enumerate(film.ahead(frames())):
-                flat = image + background[:, None, None] * (1 - alpha)
-                if keep:
-                    codecs.save_image(
-                        out.path / layout.frame(i),
-                        film.to_rgba(image, alpha) if config.background == "transparent" else flat,
-                    )
+        def frames() -> Iterator[np.ndarray]:
+            for i, pixels in enumerate(film.ahead(film.pixels_of(pictures()))):
+                flat, rgba = pixels[..., :3], pixels[..., 3:]
+                if config.keep_frames or transparent:
+                    kept = film.from_bytes(rgba if transparent else flat)
+                    codecs.save_image(out.path / layout.frame(i), kept)
                 bar.advance()
-                yield film.to_bytes(flat)
+                yield flat
 
         with report.progress("render", total=len(cameras)) as bar:
-            codecs.write_video(
-                out.path / layout.VIDEO, over_background(), config.fps, metadata=provenance(avatar)
-            )
+            codecs.write_video(out.path / layout.VIDEO, frames(), config.fps, metadata=provenance(avatar))
         source = _load_source(avatar) if len(check) == len(_source_files(avatar)) else None
         if source is not None:
             out.metrics |= self_check(rig, *source, config.backend)

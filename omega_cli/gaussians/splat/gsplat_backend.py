@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 from torch import Tensor
@@ -13,9 +14,12 @@ from omega_cli.geometry.camera import Camera
 
 def preferred(gaussians: Gaussians) -> str | None:
     """ "gsplat" for CUDA tensors where the package is installed, else None."""
-    if gaussians.means.device.type == "cuda" and importlib.util.find_spec("gsplat") is not None:
-        return "gsplat"
-    return None
+    return "gsplat" if gaussians.means.is_cuda and _installed() else None
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("gsplat") is not None
 
 
 def draw(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
