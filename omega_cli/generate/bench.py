@@ -18,6 +18,7 @@ from omega_cli.avatar.layout import Avatar
 from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.deform_flame.problem import deform
 from omega_cli.deform_flame.stage import load_views
+from omega_cli.errors import OmegaError
 from omega_cli.gaussians.splat import render
 from omega_cli.head.assets import load_head
 from omega_cli.kernels import bench_timing as timing
@@ -97,7 +98,10 @@ def run(avatar: Avatar, device: str, stages: tuple[str, ...] = tuple(STAGES)) ->
 def main(avatar: Path, device: str, only: tuple[str, ...], json_file: Path | None) -> None:
     on = timing.machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in on.items()))
-    rows = list(run(Avatar(avatar), device, only or tuple(STAGES)))
+    try:
+        rows = list(run(Avatar(avatar), device, only or tuple(STAGES)))
+    except OmegaError as error:
+        raise click.ClickException(f"{error}\n  {error.hint}") from error
     click.echo(timing.table(rows))
     if json_file is not None:
         timing.write_json(json_file, on, rows)
