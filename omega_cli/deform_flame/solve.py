@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,32 +50,7 @@ def fit(
 ) -> Fit:
     """Optimise ΔV (Eq. 2) in one pass, on the problem's device. On a CPU deterministic; on a GPU to the
     order of its sums."""
-    with _one_thread():
-        metric = Metric(problem, lambdas, factorise)
-        return _fit(problem, views, lambdas, iterations, max_offset, on_step, metric)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """A step is hundreds of small operations: a second thread gains nothing (measured 3.9 against 4.0 s)
-    and waits for its turn at each of them where the machine has other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _fit(
-    problem: Problem,
-    views: Views,
-    lambdas: Lambdas,
-    iterations: int,
-    max_offset: float,
-    on_step: Callable[[], None],
-    metric: Metric,
-) -> Fit:
+    metric = Metric(problem, lambdas, factorise)
     semantics, rest, faces = problem.semantics, problem.canonical, problem.faces
     offsets = torch.zeros_like(rest)
     relaxed = [min(1.0, step / max(1.0, RELAXED_AFTER * iterations)) for step in range(iterations)]
