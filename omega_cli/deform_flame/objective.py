@@ -42,12 +42,13 @@ def mirror_landmarks() -> list[int]:
 @dataclass(frozen=True)
 class Landmarks:
     """The 68 points in the photo: on_mesh, points [68, 2] px, weight [68], partner [68] (the number of each
-    one's mirror image), and the photo's camera."""
+    one's mirror image), mirror [3] = (-1, 1, 1), and the photo's camera."""
 
     on_mesh: Surface
     points: Tensor
     weight: Tensor
     partner: Tensor
+    mirror: Tensor
     camera: Camera
 
 
@@ -124,7 +125,8 @@ def deformation_loss(offsets: Tensor, problem: Problem, seen: Observation) -> di
     beyond = (seen.outline(in_views) * seen.direction).sum(1) - seen.goal
     # one product for both; delta of the free vertices is counted from the parametric head's
     bent = problem.laplacian(torch.cat([free_vertices, held_only], 1)) / UNIT
-    delta, shape = bent[:, :3] - problem.rest_delta / UNIT, bent[:, 3:]
+    bent, shape = bent.split(3, dim=1)
+    delta = bent - problem.rest_delta / UNIT
     terms = {
         "nml": (seen.weight * robust(gap, NORMAL_SCALE)).sum(),
         "sil": (seen.outline_weight * robust(beyond.square(), OUTLINE_SCALE)).sum() / UNIT**2,
@@ -191,5 +193,4 @@ def _symmetry(offsets: Tensor, landmarks: Landmarks) -> Tensor:
     """
     moved = landmarks.on_mesh(offsets) / UNIT
     partner = moved.index_select(0, landmarks.partner)
-    across, within = moved[:, 0] + partner[:, 0], moved[:, 1:] - partner[:, 1:]
-    return (across.square().sum() + within.square().sum()) / len(moved)
+    return (moved - partner * landmarks.mirror).square().sum(1).mean()

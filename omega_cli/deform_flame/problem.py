@@ -70,6 +70,7 @@ def build_problem(
             points=points.to(canonical),
             weight=weight / weight.sum().clamp_min(1e-6),
             partner=torch.tensor(mirror_landmarks(), device=canonical.device),
+            mirror=canonical.new_tensor([-1.0, 1.0, 1.0]),
             camera=photo.to(canonical.device),
         )
     return Problem(
@@ -124,8 +125,8 @@ def deform(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """A step is hundreds of small operations: a second thread gains nothing (measured 3.9 against 4.0 s)
-    and waits for its turn at each of them where the machine has other work."""
+    """A step is hundreds of small operations: on a CPU a second thread gains nothing (2.5 s with one, 2.5
+    to 3.0 s with two) and waits for its turn at each of them where the machine has other work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -15,6 +15,7 @@ from omega_cli.deform_flame.metric import Metric
 from omega_cli.deform_flame.objective import Lambdas, Problem, area_ratio, deformation_loss, term_names
 from omega_cli.deform_flame.observe import Observation, observe
 from omega_cli.deform_flame.views import Views
+from omega_cli.errors import OmegaError
 
 # The Laplacian starts START_STIFFNESS times stiffer and relaxes over the first half of the steps: the hair's
 # bulk is found before its waves, so that far outlines do not pull single vertices out. ours
@@ -121,7 +122,10 @@ def _line_search(
         rms = (candidate - offsets).square().sum(1).mean().sqrt()
         *numbers, taken, info = torch.cat([terms, after, torch.stack([rms, failed.to(rms)])]).tolist()
         if info:
-            raise RuntimeError("the metric is not positive definite: a term or its weight is not finite")
+            raise OmegaError(
+                "The fit's curvature is not positive definite: a number in it is not finite, or too large.",
+                "Look at views/normal and views/mask; give the weights (--lambda-...) their defaults.",
+            )
         before, after = (dict(zip(names, part)) for part in (numbers[: len(names)], numbers[len(names) :]))
         if lambdas.total(after) < lambdas.total(before):
             return before, taken, candidate

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from deform_flame.scene import hair, head, person, photograph
 from torch import Tensor
 
+from omega_cli.deform_flame import solve as room
 from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.deform_flame.metric import Metric
 from omega_cli.deform_flame.objective import Lambdas, area_ratio, deformation_loss, rest_planes
@@ -91,12 +94,7 @@ def test_a_step_waits_for_the_gpu_a_few_times_at_most(
     truth: Tensor, points: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two counts (visible pixels, contour faces) and one transfer a step; more would mean a hidden one."""
-    import warnings
-
-    from omega_cli.deform_flame import solve as room
-
     solve("cuda", truth, points)  # libraries load once
-    waits = []
     inner = room.observe
 
     def counting(*args):
@@ -110,7 +108,7 @@ def test_a_step_waits_for_the_gpu_a_few_times_at_most(
             warnings.simplefilter("always")
             fit = solve("cuda", truth, points)
             torch.cuda.set_sync_debug_mode("default")
-        waits = [w for w in caught if "synchroniz" in str(w.message)]
+        waits = [w for w in caught if "called a synchronizing" in str(w.message)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert 0 < len(waits) <= 4 * len(fit.history), {str(w.filename) + f":{w.lineno}" for w in waits}
