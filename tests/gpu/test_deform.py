@@ -82,7 +82,7 @@ def test_one_step_agrees_term_by_term(truth: Tensor, points: Tensor) -> None:
         step, failed = Metric(problem, lambdas).solver(offsets, posed, seen, 1.0)
         assert int(failed) == 0
         moved = step(gradient).cpu()
-        results.append(({k: float(v) for k, v in terms.items()}, gradient.cpu(), moved))
+        results.append(({k: float(v.detach()) for k, v in terms.items()}, gradient.cpu(), moved))
     (cpu, cpu_gradient, cpu_step), (gpu, gpu_gradient, gpu_step) = results
     # a pixel centre on an edge of the mesh may fall to either face, hence not closer
     assert gpu == pytest.approx(cpu, rel=1e-3, abs=1e-7)
