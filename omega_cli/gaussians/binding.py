@@ -159,7 +159,9 @@ def pose_gaussians(
         )
         return replace(canonical, means=means, quats=quats, scales=scales)
     table = torch.cat([posed_vertices, motion.measure(posed_vertices)], dim=1)  # [V, 13]
-    blended = F.embedding_bag(corners, table, per_sample_weights=barycentric, mode="sum")
+    # not embedding_bag, whose gradient sorts the corners
+    rows = table.index_select(0, corners.flatten()).view(*corners.shape, -1)
+    blended = (rows * barycentric[..., None]).sum(1)
     points, turn, stretch = blended.split([3, 4, 6], dim=1)
     turn = F.normalize(turn, dim=-1)
     ratios = (axis_products(canonical.quats) @ stretch[..., None])[..., 0].clamp_min(1e-12).sqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class SurfaceMotion:
         along = torch.where(usable, (t * b).sum(-1) / length.square().clamp_min(_SMALL), 0.0)
         height = (b - along[:, None] * t).norm(dim=-1)
         usable &= height > 1e-3
-        vertex = torch.bucketize(torch.arange(len(columns), device=columns.device), offsets, right=True) - 1
+        vertex = _vertex_of_entry(offsets, columns)
         weights_b = (weights_b - along[vertex] * weights_t) / height.clamp_min(1e-3)[vertex]
         weights_t = weights_t / length.clamp_min(1e-3)[vertex]
         t = _gathered(vertices, offsets, columns, weights_t)
@@ -66,36 +67,51 @@ class SurfaceMotion:
         The rotation turns the old normal into the new one and, within the tangent plane, is the polar
         one: no direction is preferred under shear. The normal stretches by the root of the area's ratio.
         """
-        u = _gathered(posed, self.offsets, self.columns, self.weights_t)
-        v = _gathered(posed, self.offsets, self.columns, self.weights_b)
+        rows, weights, eye, rest = self._constants
+        parts = posed.index_select(0, self.columns)[:, None] * weights
+        u, v = posed.new_zeros(len(posed), 2, 3).index_add(0, rows, parts).unbind(1)
         normal = torch.linalg.cross(u, v)
-        area = normal.norm(dim=-1)
-        usable = self.usable & (area > 1e-9)
-        uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
-        length = uu.clamp_min(_SMALL).sqrt()
-        n = normal / area.clamp_min(1e-9)[:, None]
-        t = u / length[:, None]
-        # In the basis (t, n x t) the tangent map is [[|u|, uv/|u|], [0, area/|u|]]; the rotation closest
-        # to it has cos : sin = |u| + area/|u| : -uv/|u|.
-        direction = F.normalize(torch.stack([uu + area, -uv], -1), dim=-1, eps=1e-20)
-        t = direction[:, :1] * t + direction[:, 1:] * torch.linalg.cross(n, t)
+        area = normal.norm(dim=-1, keepdim=True)
+        usable = self.usable[:, None] & (area > 1e-9)
+        n = normal / area.clamp_min(1e-9)
+        # The rotation closest to the tangent map, in the plane: for columns (a, b), (c, d) it is that of
+        # (a + d, b - c), and (d, -c) is v turned back by a right angle.
+        t = F.normalize(u + torch.linalg.cross(v, n), dim=-1, eps=1e-20)
         frame = torch.stack([t, torch.linalg.cross(n, t), n], dim=-1)
-        R = torch.where(usable[:, None, None], frame @ self.frame.transpose(1, 2), torch.eye(3).to(posed))
-        coefficients = torch.where(
-            usable[:, None], torch.stack([uu, uv, vv, area], -1), posed.new_tensor([1.0, 0.0, 1.0, 1.0])
-        )
+        R = torch.where(usable[..., None], frame @ self.frame.transpose(1, 2), eye)
+        squares = torch.stack([u * u, u * v, v * v], dim=1).sum(-1)
+        coefficients = torch.where(usable, torch.cat([squares, area], dim=1), rest)
         stretch = (coefficients[:, None] @ self.products)[:, 0]
         return torch.cat([_one_hemisphere(matrix_to_quat(R), usable), stretch], dim=1)
 
+    @cached_property
+    def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The vertex [E] and both weights [E, 2, 1] of each entry; rotation and coefficients at rest."""
+        weights = torch.stack([self.weights_t, self.weights_b], dim=1)[..., None]
+        return (
+            _vertex_of_entry(self.offsets, self.columns),
+            weights,
+            torch.eye(3).to(weights),
+            torch.tensor([1.0, 0.0, 1.0, 1.0]).to(weights),
+        )
 
-def _one_hemisphere(quats: Tensor, usable: Tensor) -> Tensor:
+
+def _vertex_of_entry(offsets: Tensor, columns: Tensor) -> Tensor:  # [V], [E] -> [E]
+    entry = torch.arange(len(columns), device=columns.device)
+    return torch.bucketize(entry, offsets, right=True) - 1
+
+
+def _one_hemisphere(quats: Tensor, usable: Tensor) -> Tensor:  # [V, 4], [V, 1]
     """Signs chosen so that all agree with their mean: q and -q are one rotation, but blend to nothing."""
     with torch.no_grad():
-        counted = quats.detach() * usable[:, None]
+        counted = quats.detach() * usable
         moment = counted.T @ counted  # its main axis is the mean rotation, whatever the signs
-        axis = torch.linalg.eigh(moment).eigenvectors[:, -1]
+        moment = moment / moment.norm().clamp_min(_SMALL)  # the largest eigenvalue is then 1/2 or more
+        for _ in range(5):  # to the 32nd power: an eigen solver would wait for the device
+            moment = moment @ moment
+        axis = moment.index_select(1, moment.diagonal().argmax()[None])
         sign = torch.where(quats @ axis < 0, -1.0, 1.0).to(quats)
-    return quats * sign[:, None]
+    return quats * sign
 
 
 def _symmetric(a: Tensor, b: Tensor) -> Tensor:  # [V, 3] x 2 -> [V, 6], (a b^T + b a^T) / 2
