@@ -5,8 +5,11 @@
 // adds up its own. One sort serves all levels of a pyramid.
 //
 // A "cell" is the square between four texel centres: its points reach those four texels. The cell borders of
-// level l >= 1 lie on texel borders of level l - 1, those of level 0 on half texels, so half texels of level
-// 0 ("atoms") tile the cells of every level. One level alone has its cells as atoms.
+// level l >= 1 lie on texel borders of level l - 1, those of level 0 on half texels. So the half texels of
+// level 0, "atoms", tile the cells of every level; a cell of level l is two by two blocks of 2^l by 2^l atoms.
+// Within tiles as large as the coarsest level's blocks the atoms are numbered along Morton's curve, which
+// makes every block of every level one run of atoms, and of sorted points. One level alone has its cells as
+// atoms, numbered row by row, so that the cells of a row are one run.
 
 #pragma once
 
@@ -15,39 +18,59 @@
 namespace omega {
 
 struct Atoms {
-    int width, height;  // of the grid, a border included for points that reach the map from outside
-    int border, per_cell_shift;
-    bool single;
+    int levels, tile_bits, border;  // a tile has 2^tile_bits atoms along its side
+    int width, height;              // atoms, a border included for points that reach the map from outside
 
-    __host__ __device__ Atoms(int H, int W, int levels) {
-        single = levels == 1;
-        border = single ? 1 : 1 << (levels - 1);
-        width = single ? W + 1 : 2 * (W + border);
-        height = single ? H + 1 : 2 * (H + border);
-        per_cell_shift = single ? 0 : 1;
+    __host__ __device__ Atoms(int H, int W, int levels) : levels(levels) {
+        tile_bits = levels - 1;
+        border = 1 << tile_bits;
+        width = levels == 1 ? W + 1 : 2 * (W + border);
+        height = levels == 1 ? H + 1 : 2 * (H + border);
     }
     __host__ __device__ int64_t count() const { return (int64_t)width * height; }
-    // Atom of a coordinate u in [0, 1], as a float (which may be far outside, or NaN). No contraction: the
-    // same product must round the same way here and in Cell.
-    __device__ float column_of(float u, int W) const { return place(u, W); }
-    __device__ float row_of(float v, int H) const { return place(v, H); }
-    // Atoms along one axis of cell `cell` (-1 .. texels - 1) of level `level`: first, and how many.
-    __host__ __device__ int first(int cell, int level) const {
-        return single ? cell + 1 : (2 * cell + 1) * (1 << level) + border;
+
+    // Atom along one axis of a coordinate in [0, 1], as a float: it may be far outside, or NaN.
+    __device__ float place(float coordinate, int texels) const {
+        const float at = __fmul_rn(coordinate, (float)texels);
+        return levels == 1 ? floorf(at - 0.5f) + 1.0f : floorf(2.0f * at) + (float)border;
     }
-    __host__ __device__ int per_cell(int level) const { return single ? 1 : 2 << level; }
+
+    // Number of the first atom of a block of 2^level x 2^level atoms; x, y in blocks.
+    __device__ int64_t number(int x, int y, int level) const {
+        const int bits = tile_bits - level, mask = (1 << bits) - 1;
+        const int64_t tile = (int64_t)(y >> bits) * (width >> tile_bits) + (x >> bits);
+        return (tile << (2 * tile_bits)) + ((int64_t)(spread(x & mask) | spread(y & mask) << 1) << (2 * level));
+    }
+
+    // The four blocks of cell (column, row) of a level, as numbers of their first atoms; several levels only.
+    __device__ void blocks(int column, int row, int level, int64_t first[4]) const {
+        const int bits = tile_bits - level, mask = (1 << bits) - 1, x = 2 * column + 1 + (border >> level),
+                  y = 2 * row + 1 + (border >> level);
+        int64_t across[2], down[2];
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            across[k] = ((int64_t)(x + k >> bits) << (2 * tile_bits)) + ((int64_t)spread(x + k & mask) << (2 * level));
+            down[k] = ((int64_t)(y + k >> bits) * (width >> tile_bits) << (2 * tile_bits)) +
+                      ((int64_t)spread(y + k & mask) << (2 * level + 1));
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++) first[k] = across[k % 2] + down[k / 2];
+    }
 
   private:
-    __device__ float place(float u, int texels) const {
-        const float at = __fmul_rn(u, (float)texels);
-        return single ? floorf(at - 0.5f) + 1.0f : floorf(2.0f * at) + (float)border;
+    // Bits apart: abc -> a0b0c.
+    __device__ static uint32_t spread(uint32_t x) {
+        x = (x | x << 8) & 0x00ff00ffu;
+        x = (x | x << 4) & 0x0f0f0f0fu;
+        x = (x | x << 2) & 0x33333333u;
+        return (x | x << 1) & 0x55555555u;
     }
 };
 
 // Bytes that sort_points needs.
 int64_t sort_workspace(int64_t B, int64_t P, int H, int W, int levels);
 
-// Queue the sort. order [points]: point numbers b P + p by atom (row-major, view by view), points that land
+// Queue the sort. order [points]: point numbers b P + p by atom, view by view, points that land
 // nowhere last; starts [B atoms + 1]: where each atom's points begin. Both lie in the workspace.
 cudaError_t sort_points(int64_t B, int64_t P, const float* uv, const float* weight, int H, int W, int levels,
                         char* workspace, cudaStream_t queue, const uint32_t** order, const uint32_t** starts);

@@ -18,12 +18,13 @@ namespace {
 using omega::Atoms;
 using omega::kWholeWarp;
 
-constexpr uint32_t kNobody = ~0u;
 constexpr int kThreads = 256;
-constexpr int kPatch = 4;          // texels along the side of a group's patch
-constexpr int kCells = kPatch + 1; // cells along that side
+constexpr int kPatch = 4;                 // texels along the side of a group's patch
+constexpr int kCells = kPatch + 1;        // cells along that side
+constexpr int kNowhere = kPatch * kPatch; // the slot for corners that belong to another patch
+constexpr int kRuns = 128;                // at least four for each cell, a power of two
 constexpr int kMaxLevels = 12;
-constexpr int kAhead = 4;          // rows of values in flight for each group
+constexpr int kAhead = 4;                 // rows of values in flight for each group
 
 // V neighbouring channels as floats, from any of the three feature types.
 template <int V>
@@ -59,13 +60,6 @@ __device__ void store(T* to, const Pack<V>& values) {
     *reinterpret_cast<Raw*>(to) = raw;
 }
 
-template <int V>
-__device__ void add_scaled(Pack<V>& to, float weight, const Pack<V>& values) {
-    if (weight == 0.0f) return;  // so that a NaN stays in the texels it belongs to
-#pragma unroll
-    for (int k = 0; k < V; k++) to.at[k] += weight * values.at[k];
-}
-
 struct Level {
     int H, W;
     float *sums, *extras;            // forward: outputs
@@ -85,44 +79,47 @@ struct Points {
     const float* extra;   // [B, P, E] or null
 };
 
-// Which patches of which level a block works on.
+// A region is a square of patches of level 0 with the patches of all levels over it. Blocks along x: the
+// regions of a row, in each the blocks of its levels (coarsest first), in each the runs of channels.
 struct Regions {
-    int side;       // of a region, in patches of level 0
+    int side_bits;  // of a region, in patches of level 0: 2^side_bits
     int across, down;
     int blocks;     // of a region, for one run of channels
 
     __host__ __device__ Regions(const Levels& levels, int groups) {
-        side = max(4, 1 << (levels.count - 1));
-        across = (levels.at[0].W + side * kPatch - 1) / (side * kPatch);
-        down = (levels.at[0].H + side * kPatch - 1) / (side * kPatch);
+        side_bits = max(2, levels.count - 1);
+        const int texels = kPatch << side_bits;
+        across = (levels.at[0].W + texels - 1) / texels;
+        down = (levels.at[0].H + texels - 1) / texels;
         blocks = 0;
         for (int level = 0; level < levels.count; level++) blocks += blocks_of(level, groups);
     }
-    __host__ __device__ static int helpers(int level, int groups) {  // groups that share one patch
-        return level > 2 ? groups : min(groups, 1 << (2 * level));
+    // Groups that share one patch of a level, as a power of two.
+    __host__ __device__ static int helper_bits(int level, int groups) {
+        const int most = groups >= 32 ? 5 : groups >= 16 ? 4 : 3;
+        return min(most, 2 * level);
     }
     __host__ __device__ int blocks_of(int level, int groups) const {
-        const int patches = (side >> level) * (side >> level);
-        return (patches * helpers(level, groups) + groups - 1) / groups;
+        const int wanted = 1 << (2 * (side_bits - level) + helper_bits(level, groups));
+        return (wanted + groups - 1) / groups;
     }
 };
 
-constexpr int kNowhere = kPatch * kPatch;  // the slot for corners that belong to another patch
-
 // A point as its cell's four corners see it. The two columns of a cell alternate between two register sets,
-// even columns in set 0; share[2 set + row], slot likewise (a byte each).
-struct __align__(16) Entry {
-    float share[4];
-    uint32_t point, slots;
+// even columns in set 0; share[2 set + row], slots likewise (a byte each). Points that are not there have no
+// share, and the first row of values to read.
+struct __align__(8) Entry {
+    uint32_t row, slots;  // values[row ..] and, times E / C, extra: the point's number
 };
 
 // Shared memory of one group.
 template <int L, int V>
 struct Bench {
     Pack<V> patch[kPatch * kPatch + 1][L];
+    float4 shares[L];
     Entry entries[L];
-    uint32_t ends[L];   // of each of L runs of points, in the list of them all
-    uint32_t shift[L];  // from a place in that list to a place in `order`
+    uint32_t ends[kRuns];   // of each run of points, in the list of them all
+    uint32_t shift[kRuns];  // from a place in that list to a place in `order`
 };
 
 // Where the corners of cell (x, y) of a patch go: cell (x, y) reaches columns x - 1, x and rows y - 1, y.
@@ -137,16 +134,17 @@ __device__ uint32_t slots_of(int x, int y) {
     return slots;
 }
 
-template <typename T, int V, int L>
+// The sums of one group: in registers those of the cell at hand, in shared memory those of the patch. X: there
+// are extra columns, one to a lane.
+template <typename T, int V, int L, bool X>
 class Splatter {
   public:
-    __device__ Splatter(const Points& points, const T* values, Bench<L, V>& bench, float* extra_patch, int channel,
-                        bool with_extra)
-        : points(points), values(values), bench(bench), extra_patch(extra_patch), lane(threadIdx.x % L),
-          channel(channel), has_channel(channel < points.C), with_extra(with_extra) {
+    __device__ Splatter(const T* values, const float* extra, int C, int E, Bench<L, V>& bench, float* extra_patch)
+        : values(values), extra(extra), C(C), E(E), bench(bench), extra_patch(extra_patch), lane(threadIdx.x % L) {
+#pragma unroll
         for (int texel = 0; texel <= kPatch * kPatch; texel++) {
             bench.patch[texel][lane] = {};
-            if (with_extra) extra_patch[texel * L + lane] = 0.0f;
+            if (X) extra_patch[texel * L + lane] = 0.0f;
         }
     }
 
@@ -157,20 +155,22 @@ class Splatter {
             float extra_ahead[kAhead];
 #pragma unroll
             for (int k = 0; k < kAhead; k++) {
-                const uint32_t point = bench.entries[first + k].point;
-                const bool there = point != kNobody;
-                extra_ahead[k] = 0.0f;
-                if (there && has_channel) ahead[k] = load<T, V>(values + (int64_t)point * points.C + channel);
-                if (there && with_extra) extra_ahead[k] = points.extra[(int64_t)point * points.E + lane];
+                const uint32_t point = bench.entries[first + k].row;
+                ahead[k] = load<T, V>(values + (uint64_t)point * (uint32_t)C);
+                if (X) extra_ahead[k] = lane < E ? extra[(uint64_t)point * (uint32_t)E] : 0.0f;
             }
 #pragma unroll
             for (int k = 0; k < kAhead; k++) {
-                const Entry entry = bench.entries[first + k];
-                if (entry.slots != slots) move_to(entry.slots);
+                const uint32_t next = bench.entries[first + k].slots;
+                if (next != slots) move_to(next);
+                const float4 shares = bench.shares[first + k];
+                const float share[4] = {shares.x, shares.y, shares.z, shares.w};
 #pragma unroll
                 for (int c = 0; c < 4; c++) {
-                    add_scaled<V>(corner[c], entry.share[c], ahead[k]);
-                    if (with_extra && entry.share[c] != 0.0f) extra_corner[c] += entry.share[c] * extra_ahead[k];
+                    if (share[c] == 0.0f) continue;  // so that a NaN stays in the texels it belongs to
+#pragma unroll
+                    for (int v = 0; v < V; v++) corner[c].at[v] += share[c] * ahead[k].at[v];
+                    if (X) extra_corner[c] += share[c] * extra_ahead[k];
                 }
             }
         }
@@ -180,12 +180,12 @@ class Splatter {
     __device__ void finish() { move_to(kNowhere * 0x01010101u); }
 
   private:
-    const Points& points;
-    const T* values;
+    const T* values;     // of this lane's channels
+    const float* extra;  // of this lane's column
+    const int C, E;
     Bench<L, V>& bench;
     float* extra_patch;
-    const int lane, channel;
-    const bool has_channel, with_extra;
+    const int lane;
     uint32_t slots = kNowhere * 0x01010101u;
     Pack<V> corner[4] = {};
     float extra_corner[4] = {};
@@ -199,19 +199,85 @@ class Splatter {
 
     __device__ void flush(int c) {
         const int slot = slots >> (8 * c) & 0xff;
-        Pack<V>& to = bench.patch[slot][lane];
-        Pack<V> sum = to;
+        Pack<V> sum = bench.patch[slot][lane];
 #pragma unroll
-        for (int k = 0; k < V; k++) sum.at[k] += corner[c].at[k];
-        to = sum;
+        for (int v = 0; v < V; v++) sum.at[v] += corner[c].at[v];
+        bench.patch[slot][lane] = sum;
         corner[c] = {};
-        if (with_extra) extra_patch[slot * L + lane] += extra_corner[c];
+        if (X) extra_patch[slot * L + lane] += extra_corner[c];
         extra_corner[c] = 0.0f;
     }
 };
 
-template <typename T, int V, int L>
-__global__ void __launch_bounds__(kThreads, 3) splat(Points points, const T* values, Levels levels,
+// Stage a point for a patch whose first cell is (column, row).
+__device__ void stage(const Points& points, const Level& level, int column, int row, uint32_t point, float4& shares,
+                      Entry& entry) {
+    const float2 at = points.uv[point];
+    const float weight = points.weight ? points.weight[point] : 1.0f;
+    const float x = __fmul_rn(at.x, (float)level.W) - 0.5f - (float)column;
+    const float y = __fmul_rn(at.y, (float)level.H) - 0.5f - (float)row;
+    const int cell_x = min(max((int)floorf(x), 0), kCells - 1), cell_y = min(max((int)floorf(y), 0), kCells - 1);
+    const float fx = fminf(fmaxf(x - (float)cell_x, 0.0f), 1.0f), fy = fminf(fmaxf(y - (float)cell_y, 0.0f), 1.0f);
+    const bool swapped = cell_x % 2 == 0;  // the left column, x - 1, is odd: set 1
+    const float even = swapped ? fx : 1.0f - fx, odd = swapped ? 1.0f - fx : fx;
+    shares.x = weight * (even * (1.0f - fy));
+    shares.y = weight * (even * fy);
+    shares.z = weight * (odd * (1.0f - fy));
+    shares.w = weight * (odd * fy);
+    entry = {point, slots_of(cell_x, cell_y)};
+}
+
+// Lists the points of the cells from (column, row) on as runs in sorted order, all lanes of the group together,
+// of cells (of one level alone: rows of cells) first .. last only. Fills ends and shift, see Bench, to `most`
+// (a power of two) and returns how many points there are.
+template <int L>
+__device__ uint32_t list_runs(const Atoms& atoms, const uint32_t* starts, int column, int row, int depth,
+                              const Level& level, int first, int last, int most, uint32_t* ends, uint32_t* shift) {
+    const int lane = threadIdx.x % L;
+    // cells beyond the last one of the level belong to no texel, and may lie beyond the last atom
+    const int down = min(kCells, level.H - row), across = min(kCells, level.W - column);
+    uint32_t before = 0;  // points of the cells so far
+    for (int begin = 0; 4 * begin < most; begin += L) {
+        const int cell = first + begin + lane;
+        uint32_t from[4] = {}, length[4] = {};
+        if (atoms.levels == 1) {
+            if (cell < last && cell < down) {
+                const uint32_t* at = starts + (int64_t)(row + cell + 1) * atoms.width + column + 1;
+                from[0] = at[0];
+                length[0] = at[across] - from[0];
+            }
+        } else if (cell < last && cell / kCells < down && cell % kCells < across) {
+            int64_t block[4];
+            atoms.blocks(column + cell % kCells, row + cell / kCells, depth, block);
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                from[k] = starts[block[k]];
+                length[k] = starts[block[k] + (1ll << (2 * depth))] - from[k];
+            }
+        }
+        const uint32_t own = length[0] + length[1] + length[2] + length[3];
+        uint32_t end = own;
+#pragma unroll
+        for (int reach = 1; reach < L; reach *= 2) {
+            const uint32_t left = __shfl_up_sync(kWholeWarp, end, reach, L);
+            if (lane >= reach) end += left;
+        }
+        uint32_t at = before + end - own;
+        if (4 * (begin + lane) < most) {
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                shift[4 * (begin + lane) + k] = from[k] - at;
+                ends[4 * (begin + lane) + k] = at += length[k];
+            }
+        }
+        before += __shfl_sync(kWholeWarp, end, L - 1, L);
+    }
+    __syncwarp();
+    return before;
+}
+
+template <typename T, int V, int L, bool X>
+__global__ void __launch_bounds__(kThreads, 2) splat(Points points, const T* values, Levels levels, int chunks,
                                                      const uint32_t* order, const uint32_t* starts) {
     extern __shared__ float4 memory[];
     constexpr int kGroups = kThreads / L, kSlots = kPatch * kPatch + 1;
@@ -220,98 +286,73 @@ __global__ void __launch_bounds__(kThreads, 3) splat(Points points, const T* val
     auto* extra_patches = reinterpret_cast<float*>(benches + kGroups);
 
     // Which level, patch and share of its points are mine.
-    const int chunks = max(1, (points.C + L * V - 1) / (L * V));
-    const int chunk = (int)blockIdx.x % chunks;
     const Regions regions(levels, kGroups);
-    const int region = blockIdx.x / chunks / regions.blocks, view = region / (regions.across * regions.down);
-    int block = blockIdx.x / chunks % regions.blocks, depth = levels.count - 1;
+    const int view = blockIdx.z, chunk = (int)blockIdx.x % chunks, region = (int)blockIdx.x / chunks / regions.blocks;
+    int block = (int)blockIdx.x / chunks % regions.blocks, depth = levels.count - 1;
     for (; block >= regions.blocks_of(depth, kGroups); depth--) block -= regions.blocks_of(depth, kGroups);
     const Level& level = levels.at[depth];
-    const int helpers = Regions::helpers(depth, kGroups), helper = group % helpers;
-    const int number = (block * kGroups + group) / helpers, side = regions.side >> depth;
-    const int top = (region / regions.across % regions.down * side + number / side) * kPatch;
-    const int start = (region % regions.across * side + number % side) * kPatch;
-    const bool exists = number < side * side && top < level.H && start < level.W;
+    const int helper_bits = Regions::helper_bits(depth, kGroups), helpers = 1 << helper_bits;
+    const int helper = group & (helpers - 1), number = (block * kGroups + group) >> helper_bits;
+    const int bits = regions.side_bits - depth;
+    const int top = (((int)blockIdx.y << bits) + (number >> bits)) * kPatch;
+    const int start = ((region << bits) + (number & ((1 << bits) - 1))) * kPatch;
+    const bool exists = number < 1 << (2 * bits) && top < level.H && start < level.W;
     const Atoms atoms(levels.at[0].H, levels.at[0].W, levels.count);
 
-    const int channel = (chunk * L + lane) * V;
-    const bool with_extra = chunk == 0 && lane < points.E;
+    const int channel = (chunk * L + lane) * V, read = channel < points.C ? channel : 0;
+    const bool with_extra = X && chunk == 0 && lane < points.E;
     Bench<L, V>& bench = benches[group];
-    Splatter<T, V, L> splatter(points, values, bench, extra_patches + group * kSlots * L, channel, with_extra);
+    float* extra_patch = extra_patches + group * kSlots * L;
+    Splatter<T, V, L, X> splatter(values + read, X ? points.extra + lane : nullptr, points.C,
+                                  with_extra ? points.E : 0, bench, extra_patch);
 
-    // The atoms of the patch's cells: rows of them, in each of which the points are contiguous.
-    const int all_rows = exists ? min(kCells, level.H - top + 1) * atoms.per_cell(depth) : 0;
-    const int across = min(kCells, level.W - start + 1) * atoms.per_cell(depth);
-    const int last_row = all_rows * (helper + 1) / helpers;
-    const uint32_t* first = starts + view * atoms.count() + (int64_t)atoms.first(top - 1, depth) * atoms.width +
-                            atoms.first(start - 1, depth);
-    const int rows = last_row - all_rows * helper / helpers, most_rows = __reduce_max_sync(kWholeWarp, rows);
-    for (int begin = 0; begin < most_rows; begin += L) {
-        uint32_t from = 0, length = 0;
-        if (begin + lane < rows) {
-            const uint32_t* at = first + (int64_t)(last_row - rows + begin + lane) * atoms.width;
-            from = at[0];
-            length = at[across] - from;
+    const int cells = exists ? (levels.count == 1 ? kCells : kCells * kCells) : 0;
+    const int first = cells * helper >> helper_bits, last = cells * (helper + 1) >> helper_bits;
+    int most_runs = 32;  // a power of two, four for each cell that a group of this block may have
+    while (most_runs < 4 * ((kCells * kCells >> helper_bits) + 1) && levels.count > 1) most_runs *= 2;
+    const uint32_t total = list_runs<L>(atoms, starts + view * atoms.count(), start - 1, top - 1, depth, level, first,
+                                        last, most_runs, bench.ends, bench.shift);
+    const uint32_t most = __reduce_max_sync(kWholeWarp, total);
+    for (uint32_t base = 0; base < most; base += L) {
+        const uint32_t place = base + lane;
+        float4 shares = {};
+        Entry entry{0, kNowhere * 0x01010101u};
+        if (place < total) {
+            int run = 0;  // the first one that ends beyond this place
+            for (int reach = most_runs / 2; reach > 0; reach /= 2)
+                if (bench.ends[run + reach - 1] <= place) run += reach;
+            stage(points, level, start - 1, top - 1, order[place + bench.shift[run]], shares, entry);
         }
-        uint32_t ends = length;
-#pragma unroll
-        for (int reach = 1; reach < L; reach *= 2) {
-            const uint32_t before = __shfl_up_sync(kWholeWarp, ends, reach, L);
-            if (lane >= reach) ends += before;
-        }
-        const uint32_t total = __shfl_sync(kWholeWarp, ends, L - 1, L);
         __syncwarp();
-        bench.ends[lane] = ends;
-        bench.shift[lane] = from - (ends - length);
+        bench.shares[lane] = shares;
+        bench.entries[lane] = entry;
         __syncwarp();
-        const uint32_t most = __reduce_max_sync(kWholeWarp, total);
-        for (uint32_t base = 0; base < most; base += L) {
-            const uint32_t place = base + lane;
-            Entry entry{{0.0f, 0.0f, 0.0f, 0.0f}, kNobody, kNowhere * 0x01010101u};
-            if (place < total) {
-                int run = 0;  // the first one that ends beyond this place
-#pragma unroll
-                for (int reach = L / 2; reach > 0; reach /= 2)
-                    if (bench.ends[run + reach - 1] <= place) run += reach;
-                entry.point = order[place + bench.shift[run]];
-                const float2 at = points.uv[entry.point];
-                const float weight = points.weight ? points.weight[entry.point] : 1.0f;
-                const float x = __fmul_rn(at.x, (float)level.W) - 0.5f - (float)(start - 1);
-                const float y = __fmul_rn(at.y, (float)level.H) - 0.5f - (float)(top - 1);
-                const int cell_x = min(max((int)floorf(x), 0), kCells - 1);
-                const int cell_y = min(max((int)floorf(y), 0), kCells - 1);
-                const float fx = fminf(fmaxf(x - (float)cell_x, 0.0f), 1.0f);
-                const float fy = fminf(fmaxf(y - (float)cell_y, 0.0f), 1.0f);
-                const bool swapped = cell_x % 2 == 0;  // the left column, x - 1, is odd: set 1
-                const float even = swapped ? fx : 1.0f - fx, odd = swapped ? 1.0f - fx : fx;
-                entry.share[0] = weight * (even * (1.0f - fy));
-                entry.share[1] = weight * (even * fy);
-                entry.share[2] = weight * (odd * (1.0f - fy));
-                entry.share[3] = weight * (odd * fy);
-                entry.slots = slots_of(cell_x, cell_y);
-            }
-            __syncwarp();
-            bench.entries[lane] = entry;
-            __syncwarp();
-            splatter.add((int)min(most - base, (uint32_t)L));
-        }
+        splatter.add((int)min(most - base, (uint32_t)L));
     }
     splatter.finish();
     if (helpers > 1) __syncthreads();
-    for (int texel = helper; exists && texel < kPatch * kPatch; texel += helpers) {
-        const int y = top + texel / kPatch, x = start + texel % kPatch;
-        if (y >= level.H || x >= level.W) continue;
-        const int64_t to = (view * (int64_t)level.H + y) * level.W + x;
-        Pack<V> sum = {};
-        float extra_sum = 0.0f;
-        for (int other = group - helper; other < group - helper + helpers; other++) {
-            const Pack<V> part = benches[other].patch[texel][lane];
+    if (!exists) return;
+    const int64_t corner = (view * (int64_t)level.H + top) * level.W + start;
+    float* const sums = level.sums + corner * points.C + channel;
+    float* const extras = X ? level.extras + corner * points.E + lane : nullptr;
+#pragma unroll 4
+    for (int texel = helper; texel < kPatch * kPatch; texel += helpers) {
+        const int y = texel / kPatch, x = texel % kPatch;
+        if (top + y >= level.H || start + x >= level.W) continue;
+        Pack<V> sum = bench.patch[texel][lane];
+        float extra_sum = X ? extra_patch[texel * L + lane] : 0.0f;
+        if (helpers > 1) {
+            sum = {}, extra_sum = 0.0f;
+            for (int other = group - helper; other < group - helper + helpers; other++) {
+                const Pack<V> part = benches[other].patch[texel][lane];
 #pragma unroll
-            for (int k = 0; k < V; k++) sum.at[k] += part.at[k];
-            if (with_extra) extra_sum += extra_patches[(other * kSlots + texel) * L + lane];
+                for (int v = 0; v < V; v++) sum.at[v] += part.at[v];
+                if (X) extra_sum += extra_patches[(other * kSlots + texel) * L + lane];
+            }
         }
-        if (channel < points.C) store<float, V>(level.sums + to * points.C + channel, sum);
-        if (with_extra) level.extras[to * points.E + lane] = extra_sum;
+        const int64_t to = (int64_t)y * level.W + x;
+        if (channel < points.C) store<float, V>(sums + to * points.C, sum);
+        if (with_extra) extras[to * points.E] = extra_sum;
     }
 }
 
@@ -403,18 +444,24 @@ Levels describe(int H, int W, int count, float* const* sums, float* const* extra
     return levels;
 }
 
-template <typename T, int V, int L>
+template <typename T, int V, int L, bool X>
 cudaError_t launch_splat(const Points& points, const void* values, const Levels& levels, const uint32_t* order,
                          const uint32_t* starts, cudaStream_t queue) {
     if (points.B == 0) return cudaSuccess;
     const Regions regions(levels, kThreads / L);
-    const size_t extra = points.E > 0 ? (kPatch * kPatch + 1) * L * sizeof(float) : 0;
-    const size_t memory = kThreads / L * (sizeof(Bench<L, V>) + extra);
-    cudaFuncSetAttribute(splat<T, V, L>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)memory);
-    const int64_t chunks = max(1, (points.C + L * V - 1) / (L * V));
-    const int64_t blocks = points.B * regions.across * regions.down * regions.blocks * chunks;
-    splat<T, V, L><<<(unsigned)blocks, kThreads, memory, queue>>>(points, (const T*)values, levels, order, starts);
+    const size_t memory = kThreads / L * (sizeof(Bench<L, V>) + (X ? (kPatch * kPatch + 1) * L * sizeof(float) : 0));
+    cudaFuncSetAttribute(splat<T, V, L, X>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)memory);
+    const int chunks = max(1, (points.C + L * V - 1) / (L * V));
+    const dim3 blocks(regions.across * regions.blocks * chunks, regions.down, (unsigned)points.B);
+    splat<T, V, L, X><<<blocks, kThreads, memory, queue>>>(points, (const T*)values, levels, chunks, order, starts);
     return cudaGetLastError();
+}
+
+template <typename T, int V, int L>
+cudaError_t choose_splat(const Points& points, const void* values, const Levels& levels, const uint32_t* order,
+                         const uint32_t* starts, cudaStream_t queue) {
+    return points.E > 0 ? launch_splat<T, V, L, true>(points, values, levels, order, starts, queue)
+                        : launch_splat<T, V, L, false>(points, values, levels, order, starts, queue);
 }
 
 template <typename T, int V, int L>
@@ -426,16 +473,13 @@ cudaError_t launch_gather(const Points& points, const void* values, const Levels
     return cudaGetLastError();
 }
 
-// Runs LAUNCH<T, V, L> for the feature type (0 float, 1 half, 2 bfloat16), the widest vector that C allows
-// and as many lanes as have a channel to hold.
-#define OMEGA_FOR_LANES(T, V, LAUNCH, ...)                \
-    (points.C <= 8 * V    ? LAUNCH<T, V, 8>(__VA_ARGS__)  \
-     : points.C <= 16 * V ? LAUNCH<T, V, 16>(__VA_ARGS__) \
-                          : LAUNCH<T, V, 32>(__VA_ARGS__))
-#define OMEGA_FOR_TYPE(T, LAUNCH, ...)                               \
-    (points.C % 4 == 0   ? OMEGA_FOR_LANES(T, 4, LAUNCH, __VA_ARGS__) \
-     : points.C % 2 == 0 ? OMEGA_FOR_LANES(T, 2, LAUNCH, __VA_ARGS__) \
-                         : OMEGA_FOR_LANES(T, 1, LAUNCH, __VA_ARGS__))
+// Runs LAUNCH<T, V, L> for the feature type (0 float, 1 half, 2 bfloat16), four channels to a lane where C
+// allows it, and as many lanes as have a channel to hold.
+#define OMEGA_FOR_TYPE(T, LAUNCH, ...)                    \
+    (points.C % 4 != 0    ? (points.C <= 8 ? LAUNCH<T, 1, 8>(__VA_ARGS__) : LAUNCH<T, 1, 32>(__VA_ARGS__)) \
+     : points.C <= 8 * 4  ? LAUNCH<T, 4, 8>(__VA_ARGS__)  \
+     : points.C <= 16 * 4 ? LAUNCH<T, 4, 16>(__VA_ARGS__) \
+                          : LAUNCH<T, 4, 32>(__VA_ARGS__))
 #define OMEGA_DISPATCH(LAUNCH, ...)                            \
     (type == 0   ? OMEGA_FOR_TYPE(float, LAUNCH, __VA_ARGS__)  \
      : type == 1 ? OMEGA_FOR_TYPE(__half, LAUNCH, __VA_ARGS__) \
@@ -461,7 +505,7 @@ OMEGA_EXPORT int omega_cuda_uv_splat(int type, int64_t B, int64_t P, int64_t C, 
     if (sorted != cudaSuccess) return (int)sorted;
     const Points points{B, P, (int)C, (int)E, (const float2*)uv, weight, extra};
     const Levels all = describe((int)height, (int)width, levels, sums, extras);
-    return (int)OMEGA_DISPATCH(launch_splat, points, values, all, order, starts, queue);
+    return (int)OMEGA_DISPATCH(choose_splat, points, values, all, order, starts, queue);
 }
 
 // Gradients of the same: grads[l] [B, H >> l, W >> l, C] and extra_grads[l] -> grad_values [B, P, C] of

@@ -14,12 +14,12 @@ __global__ void name_atoms(const float2* uv, const float* weight, int64_t B, int
     const int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= B * P) return;
     const float2 at = uv[n];
-    const float x = atoms.column_of(at.x, W), y = atoms.row_of(at.y, H);
+    const float x = atoms.place(at.x, W), y = atoms.place(at.y, H);
     // NaN and infinity fail these comparisons; a weight of NaN must not hide, so it is kept
     const bool lands = x >= 0.0f && x < (float)atoms.width && y >= 0.0f && y < (float)atoms.height &&
                        !(weight && weight[n] == 0.0f);
     const int64_t view = n / P;
-    keys[n] = lands ? (uint32_t)(view * atoms.count() + (int64_t)y * atoms.width + (int64_t)x)
+    keys[n] = lands ? (uint32_t)(view * atoms.count() + atoms.number((int)x, (int)y, 0))
                     : (uint32_t)(B * atoms.count());
     order[n] = (uint32_t)n;
 }
