@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,11 +42,12 @@ def canonical_map(
     call with one view.
     """
     levels = levels if hierarchical else 1
-    settings = {"size": uv_size, "levels": levels, "splat": splat, "backend": backend}
+    settings: dict[str, Any] = {"size": uv_size, "levels": levels, "splat": splat, "backend": backend}
     values = [sample.gather(image) for image, sample in zip(features, samples, strict=True)]
     points = [(v, s.cosine, s.reliability, s.uv) for v, s in zip(values, samples, strict=True)]
     if values[0].is_cuda and len({v.shape for v in values}) == 1:
-        pyramids = splat_pyramid(*map(torch.stack, zip(*points, strict=True)), **settings).views()
+        value, cosine, reliability, uv = (torch.stack(parts) for parts in zip(*points, strict=True))
+        pyramids = splat_pyramid(value, cosine, reliability, uv, **settings).views()
     else:
         pyramids = [splat_pyramid(*of_view, **settings) for of_view in points]
     fused, weight = fuse_views(

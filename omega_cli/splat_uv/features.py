@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -16,13 +17,20 @@ CHANNELS = ("red", "green", "blue", *(f"{name}_{s:g}" for s in SIGMAS for name i
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:  # [K, C, H, W] -> [K, C, H, W]
     """Separable Gaussian, zero beyond the border (callers divide by the blurred mask)."""
-    C, radius = image.shape[1], max(1, math.ceil(2.5 * sigma))
-    x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(C, 1, 1, -1)
+    kernel = _gaussian(sigma, image.dtype, image.device)
+    C, radius = image.shape[1], len(kernel) // 2
     # one group a channel: torch's own depthwise code, which never rounds to TF32
-    out = F.conv2d(image, kernel, padding=(0, radius), groups=C)
-    return F.conv2d(out, kernel.transpose(2, 3), padding=(radius, 0), groups=C)
+    out = F.conv2d(image, kernel.expand(C, 1, 1, -1), padding=(0, radius), groups=C)
+    return F.conv2d(out, kernel[:, None].expand(C, 1, -1, 1), padding=(radius, 0), groups=C)
+
+
+@functools.lru_cache(maxsize=16)
+def _gaussian(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Normalised samples, 2 radius + 1; kept, being the same for every view."""
+    radius = max(1, math.ceil(2.5 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    return kernel / kernel.sum()
 
 
 def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [K, C, H, W], [K, 1, H, W]

@@ -55,9 +55,10 @@ def fuse_views(
         groups = [UVPyramid.together([pyramid]) for pyramid in pyramids]
     total = mixed = seen = finest.new_zeros(1, size, size)
     for pyramid, gammas in zip(groups, gamma.chunk(len(groups)), strict=True):
-        # Mean features and mean cosine (C of eq. 5, reading b) go to full size together.
-        levels = zip(pyramid.means(), pyramid.cosines(), pyramid.density, strict=True)
-        means = [upsample_mean(torch.cat(mean, dim=1), density, size) for *mean, density in levels]
+        means = []
+        # Mean features and, as the last channel, mean cosines (C of eq. 5, reading b) go to full size.
+        for *sums, density in zip(pyramid.sums, pyramid.confidence, pyramid.density, strict=True):
+            means.append(upsample_mean(ratio(torch.cat(sums, dim=1), density), density, size))
         cosines = [mean[:, -1:] for mean in means] if visibility else None
         weights = fusion_weights(pyramid.density, cosines, gammas.view(-1, 1, 1, 1), confidence_power)
         for mean, weight in zip(means, weights, strict=True):

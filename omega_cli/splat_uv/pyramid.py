@@ -38,10 +38,6 @@ class UVPyramid:
         """U_{k,l} / D_{k,l}: eq. 7 averages means, not sums (open reading a)."""
         return [ratio(s, d) for s, d in zip(self.sums, self.density, strict=True)]
 
-    def cosines(self) -> list[Tensor]:
-        """Mean cosine per texel [1, h, w] in [0, 1]: eq. 5's sum without its density (open reading b)."""
-        return [ratio(c, d) for c, d in zip(self.confidence, self.density, strict=True)]
-
     def views(self) -> list[UVPyramid]:
         """Each of the views that are held together."""
         parts = [zip(*levels, strict=True) for levels in (self.sums, self.density, self.confidence)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,10 +129,8 @@ class SplatMesh:
     """The deformed head in the views' pose, without lashes: they are painted on skin and eye in a photo."""
 
     def __init__(self, model: HeadModel, vertices: Tensor) -> None:
-        part = face_parts(model)
-        kept = torch.nonzero(part != PARTS.index("lashes")).squeeze(1)
         self.vertices, self.uvs = vertices, model.uvs
-        self.faces, self.uv_faces, self.part = (t[kept] for t in (model.faces, model.uv_faces, part))
+        self.faces, self.uv_faces, self.part = _without_lashes(model)
 
     @staticmethod
     def of(model: HeadModel, params: HeadParams, offsets: Tensor) -> SplatMesh:
@@ -140,6 +139,14 @@ class SplatMesh:
     def seen_by(self, cameras: Sequence[Camera], alphas: Sequence[Tensor]) -> list[PixelSamples]:
         """What each view's pixels see of it; alphas [H, W], the views' masks."""
         return view_samples(cameras, self.vertices, self.faces, self.uvs, self.uv_faces, alphas, self.part)
+
+
+@functools.lru_cache(maxsize=1)
+def _without_lashes(model: HeadModel) -> tuple[Tensor, Tensor, Tensor]:
+    """faces, uv_faces and the part of each [F], the lashes left out: once for each head."""
+    part = face_parts(model)
+    kept = torch.nonzero(part != PARTS.index("lashes")).squeeze(1)
+    return model.faces[kept], model.uv_faces[kept], part[kept]
 
 
 class Photo:
