@@ -67,3 +67,10 @@ def test_to_rgba_undoes_the_premultiplication():
     rgba = film.to_rgba(color * alpha, alpha)
     torch.testing.assert_close(rgba[:3], color, atol=1e-5, rtol=0)
     torch.testing.assert_close(rgba[3], alpha)
+
+
+def test_bytes_and_back():
+    image = torch.rand(3, 5, 7)
+    (pixels,) = film.pixels_of([image])
+    assert pixels.shape == (5, 7, 3) and (pixels == film.to_bytes(image)).all()
+    assert (film.to_bytes(film.from_bytes(pixels)) == pixels).all()

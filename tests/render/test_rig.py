@@ -7,8 +7,10 @@ import torch
 
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
+from omega_cli.gaussians.splat import render
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
+from omega_cli.render import film, orbit
 from omega_cli.render import rig as rigs
 
 
@@ -68,3 +70,18 @@ def test_named_shapes_move_their_part_only(built, head: HeadModel):
     moved = (blink - still).norm(dim=1) > 1e-3
     assert moved.any() and (still[moved, 0] > 0).float().mean() > 0.9  # the subject's left
     assert not moved[head.regions["scalp"]].any()
+
+
+def test_a_film_is_its_frames_one_by_one(built):
+    rig, _ = built
+    T = film.CHUNK + 2
+    turns = torch.linspace(-0.5, 0.5, T)[:, None] * torch.tensor([0.0, 1.0, 0.3])
+    motion = rig.neutral().frames([0] * T).replace(neck_pose=turns)
+    cameras = orbit.turntable(orbit.frame_head(rig.shaped), T, 64)
+    grey = film.background_color("grey")
+    seen = list(film.drawn(rig, motion, cameras, grey))
+    assert len(seen) == T
+    for i in (0, film.CHUNK - 1, film.CHUNK, T - 1):
+        alone = rig.pose(rig.vertices(motion.frame(i))[0])
+        image = render(alone, cameras[i], background=grey).image
+        torch.testing.assert_close(seen[i].image, image, atol=1e-4, rtol=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from omega_cli.splat_uv.features import CHANNELS, filter_bank, identity_vector
+from omega_cli.splat_uv.features import CHANNELS, filter_bank, filter_banks, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
 
 
@@ -58,3 +58,9 @@ def test_pictures_are_in_range_and_repeatable() -> None:
     assert torch.equal(first, pca_picture(features, weight)) and (first[:, :8] == 0).all()
     for picture in (first, coverage_picture(weight)):
         assert picture.shape == (3, 32, 32) and picture.min() >= 0 and picture.max() <= 1
+
+
+def test_several_views_at_once_are_each_alone_whatever_their_sizes() -> None:
+    views = [photo(96), photo(128)]
+    for bank, view in zip(filter_banks(*zip(*views, strict=True)), views, strict=True):
+        assert torch.equal(bank, filter_bank(*view))

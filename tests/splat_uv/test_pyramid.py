@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omega_cli.splat_uv.pyramid import fill_holes, fill_masks, splat_pyramid, upsample_mean
+from omega_cli.splat_uv.pyramid import (
+    UVPyramid,
+    fill_holes,
+    fill_masks,
+    splat_pyramid,
+    upsample_mean,
+)
 
 LEVELS, SIZE = 4, 32
 
@@ -102,3 +108,15 @@ def test_gradient_reaches_features_and_uv_in_double() -> None:
 
     inputs = (features.requires_grad_(), uv.requires_grad_())
     assert torch.autograd.gradcheck(run, inputs, eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize("splat", ["bilinear", "nearest"])
+def test_views_together_are_each_alone(splat) -> None:
+    views = [random_points(seed, 200) for seed in (1, 2, 3)]
+    alone = [splat_pyramid(*view, SIZE, LEVELS, splat=splat) for view in views]
+    stacked = (torch.stack(parts) for parts in zip(*views, strict=True))
+    together = splat_pyramid(*stacked, SIZE, LEVELS, splat=splat)
+    for one, other, again in zip(alone, together.views(), UVPyramid.together(alone).views(), strict=True):
+        for name in ("sums", "density", "confidence"):
+            for a, b, c in zip(*(getattr(p, name) for p in (one, other, again)), strict=True):
+                assert torch.equal(a, c) and torch.allclose(a, b, atol=1e-6)
