@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import torch
 from torch import Tensor
 
+_TINY = 1e-12  # rad
 _SMALL = 1e-3  # below this angle (rad) the series are exact to float32: the next term is under 1e-13
 
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:  # [..., 3] rad -> [..., 3, 3]
     """Rodrigues' formula; finite gradients at zero."""
     half = 0.5 * torch.linalg.vector_norm(axis_angle, dim=-1)[..., None, None]
-    sine = torch.sinc(half / math.pi)  # sin(t/2) / (t/2): neither it nor the norm has a NaN gradient at 0
+    half = half.clamp_min(_TINY)  # sin(x) / x is 1 there, and neither it nor the norm has a NaN gradient
+    sine = half.sin() / half
     # sin(t) / t and (1 - cos(t)) / t^2, by the half angle: 1 - cos(t) cancels in float32
     a, b = sine * half.cos(), 0.5 * sine.square()
     K = cross_matrix(axis_angle)
