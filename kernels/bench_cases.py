@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -199,6 +201,9 @@ def gaussian_call(parts: list[Tensor], side: int, backend: str, backward: bool) 
 def gaussian_cases(sizes: Sizes, device: str) -> Iterator[Case]:
     """The size that counts, then a small one against the torch reference."""
     ours = "gsplat" if torch.device(device).type == "cuda" else "native"
+    if ours == "gsplat" and importlib.util.find_spec("gsplat") is None:
+        sys.stderr.write("gsplat is not installed: no Gaussians on CUDA in this table\n")
+        return
     for (count, side), compared in ((sizes.gaussians, False), (sizes.reference_gaussians, True)):
         for C in sizes.channels:
             parts = shell_gaussians(count, C, side, device)
