@@ -13,7 +13,7 @@ from omega_cli.kernels._ops import cpu_operator, cuda_operator
 
 FEATURE_TYPES = (torch.float32, torch.float16, torch.bfloat16)  # the CUDA library's numbers for them
 MOST_LEVELS = 12
-MOST_EXTRA = 8  # columns, in the CUDA library
+MOST_EXTRA = 2  # columns that the CUDA library takes apart from the values
 
 
 def uv_splat(
@@ -59,37 +59,40 @@ def uv_splat_pyramid(
     points and one launch. H and W must be divisible by 2^(levels - 1).
     """
     _check(values, uv, size, levels, weight, extra)
-    if values.dtype in FEATURE_TYPES[1:] and (values.device.type != "cuda" or backend == "torch"):
-        values = values.float()
-    own = () if values.dtype in FEATURE_TYPES[1:] else (values,)
-    floats = [t for t in (*own, uv, weight, extra) if t is not None]
+    on_cuda = values.device.type == "cuda"
+    small = values.dtype in FEATURE_TYPES[1:]
+    if small and (not on_cuda or backend == "torch"):
+        values, small = values.float(), False
+    floats = [t for t in (None if small else values, uv, weight, extra) if t is not None]
     native = _backend.choose(backend, *floats) == "native"
-    E = 0 if extra is None else extra.shape[2]
-    if native and values.device.type == "cuda" and E <= MOST_EXTRA:
-        outs = _uv_splat_levels(values, uv, weight, extra, *size, levels)
-        sums, extras = outs[:levels], (outs[levels:] or [None] * levels)
-        return [(_image(s), _image(e)) for s, e in zip(sums, extras, strict=True)]
-    columns = values.float() if native else values
-    columns = columns if extra is None else torch.cat([columns, extra.to(columns)], dim=-1)
-    columns = columns if weight is None else _times(columns, weight)
-    splat = _uv_splat if native and values.device.type == "cpu" else _splat_reference
-    parts = [_image(splat(columns, uv, size[0] >> level, size[1] >> level)) for level in range(levels)]
-    C = values.shape[2]
-    return [(p, None) if extra is None else (p[:, :C], p[:, C:]) for p in parts]
+    sizes = [(size[0] >> level, size[1] >> level) for level in range(levels)]
+    if native and on_cuda and (extra is None or extra.shape[2] <= MOST_EXTRA):
+        outs = [_image(out) for out in _uv_splat_levels(values, uv, weight, extra, *size, levels)]
+        return list(zip(outs[:levels], outs[levels:] or [None] * levels, strict=True))
+    if native and on_cuda:
+        assert extra is not None
+        pairs = uv_splat_pyramid(torch.cat([values.float(), extra], -1), uv, size, levels, weight=weight)
+        return [(both[:, : values.shape[2]], both[:, values.shape[2] :]) for both, _ in pairs]
+    splat = _uv_splat if native else _splat_reference
+    columns = [None if t is None else _times(t, weight) for t in (values, extra)]
+    maps = [[None if t is None else _image(splat(t, uv, *hw)) for t in columns] for hw in sizes]
+    return [(sums, extras) for sums, extras in maps if sums is not None]
 
 
 def _splat_reference(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
-    return reference.uv_splat(values, uv, (height, width))
+    return reference.uv_splat(values, uv.to(values), (height, width))
 
 
-def _times(columns: Tensor, weight: Tensor) -> Tensor:
+def _times(columns: Tensor, weight: Tensor | None) -> Tensor:
     """A point of weight 0 adds nothing, not even a NaN."""
+    if weight is None:
+        return columns
     weight = weight[..., None]
     return torch.where((weight == 0) & ~columns.isfinite(), 0.0, columns) * weight
 
 
-def _image(out: Tensor | None) -> Tensor | None:  # [B, H, W, C] -> [B, C, H, W]
-    return None if out is None else out.permute(0, 3, 1, 2)
+def _image(out: Tensor) -> Tensor:  # [B, H, W, C] -> [B, C, H, W]
+    return out.permute(0, 3, 1, 2)
 
 
 def _check(
@@ -191,8 +194,8 @@ def _uv_splat_levels(
     width: int,
     levels: int,
 ) -> list[Tensor]:
-    values = _backend.aligned(values)
-    uv, weight, extra = (None if t is None else t.contiguous() for t in (uv, weight, extra))
+    values, uv = _backend.aligned(values), uv.contiguous()
+    weight, extra = (None if t is None else t.contiguous() for t in (weight, extra))
     B, P, _ = values.shape
     outs = _level_maps(values, extra, height, width, levels)
     shape = (integer(height), integer(width), c_int(levels))

@@ -1,4 +1,4 @@
-// UV splatting on CUDA: what its two files share.
+// UV splatting on CUDA: what its files share.
 //
 // Sums by gathering, not by atomics: the points are sorted by the place where they land (a radix sort, so
 // that points of one place keep their order and the sum has the same bits in every run), then every texel
@@ -13,9 +13,15 @@
 
 #pragma once
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #include "cuda_common.cuh"
 
 namespace omega {
+
+constexpr int kMaxLevels = 12;
+constexpr int kSplatThreads = 256;
 
 struct Atoms {
     int levels, tile_bits, border;  // a tile has 2^tile_bits atoms along its side
@@ -66,6 +72,72 @@ struct Atoms {
         return (x | x << 1) & 0x55555555u;
     }
 };
+
+// V neighbouring channels as floats, from any of the three feature types.
+template <int V>
+struct Pack {
+    float at[V];
+};
+
+template <typename T>
+__device__ float to_float(T value) {
+    return (float)value;
+}
+
+template <typename T, int V>
+__device__ Pack<V> load(const T* from) {
+    struct alignas(V * sizeof(T)) Raw {
+        T at[V];
+    };
+    const Raw raw = *reinterpret_cast<const Raw*>(from);
+    Pack<V> out;
+#pragma unroll
+    for (int k = 0; k < V; k++) out.at[k] = to_float(raw.at[k]);
+    return out;
+}
+
+template <typename T, int V>
+__device__ void store(T* to, const Pack<V>& values) {
+    struct alignas(V * sizeof(T)) Raw {
+        T at[V];
+    };
+    Raw raw;
+#pragma unroll
+    for (int k = 0; k < V; k++) raw.at[k] = (T)values.at[k];
+    *reinterpret_cast<Raw*>(to) = raw;
+}
+
+struct Level {
+    int H, W;
+    float *sums, *extras;            // forward: outputs
+    const float *grad, *extra_grad;  // backward: inputs
+};
+
+struct Levels {
+    Level at[kMaxLevels];  // finest first
+    int count;
+};
+
+struct Points {
+    int64_t B, P;
+    int C, E;
+    const float2* uv;
+    const float* weight;  // [B, P] or null
+    const float* extra;   // [B, P, E] or null
+};
+
+inline Levels describe(int H, int W, int count, float* const* sums, float* const* extras) {
+    Levels levels;
+    levels.count = count;
+    for (int depth = 0; depth < count; depth++) {
+        Level& level = levels.at[depth];
+        level.H = H >> depth;
+        level.W = W >> depth;
+        level.grad = level.sums = sums[depth];
+        level.extra_grad = level.extras = extras ? extras[depth] : nullptr;
+    }
+    return levels;
+}
 
 // Bytes that sort_points needs.
 int64_t sort_workspace(int64_t B, int64_t P, int H, int W, int levels);

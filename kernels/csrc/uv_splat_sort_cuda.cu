@@ -1,4 +1,4 @@
-// UV splatting on CUDA, first half: sort the points by where they land. See uv_splat.cuh.
+// UV splatting on CUDA, first step: sort the points by where they land. See uv_splat.cuh.
 
 #include <cub/device/device_radix_sort.cuh>
 

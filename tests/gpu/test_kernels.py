@@ -80,6 +80,19 @@ def test_a_pyramid_with_weights_and_extras_equals_the_reference(C: int, levels: 
             assert_near(got, expected, 5e-6)
 
 
+def test_many_extra_columns_and_a_value_under_weight_zero():
+    values, uv = points(1, 3000, 8)
+    weight, extra = columns(1, 3000, 5)
+    size = (32, 24)
+    inputs = [values, off_the_kinks(uv, size), weight, extra]
+    wanted = outputs_and_grads([t.double() for t in inputs], size, 3, "torch")
+    for got, expected in zip(outputs_and_grads(inputs, size, 3, "native"), wanted, strict=True):
+        assert_near(got, expected, 5e-6)
+    values[0, weight[0] == 0] = float("nan")
+    for sums, _ in uv_splat_pyramid(values, uv, size, 3, weight=weight, extra=extra[..., :2]):
+        assert sums.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("C", [1, 6, 64])
 def test_small_types_are_summed_in_single(dtype: torch.dtype, C: int):
