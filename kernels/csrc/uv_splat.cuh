@@ -22,6 +22,7 @@ namespace omega {
 
 constexpr int kMaxLevels = 12;
 constexpr int kSplatThreads = 256;
+constexpr uint32_t kNobody = ~0u;
 
 struct Atoms {
     int levels, tile_bits, border;  // a tile has 2^tile_bits atoms along its side

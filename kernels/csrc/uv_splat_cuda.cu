@@ -52,17 +52,24 @@ __global__ void __launch_bounds__(kThreads, 2) splat(Points points, const T* val
     const uint32_t total = list_runs<L>(atoms, starts + view * atoms.count(), start - 1, top - 1, depth, level, first,
                                         last, most_runs, bench.ends, bench.shift);
     const uint32_t most = __reduce_max_sync(kWholeWarp, total);
+    // A point's number is read two rounds ahead, its place one: each waits for the other, and for memory.
+    const auto point_at = [&](uint32_t place) {
+        if (place >= total) return kNobody;
+        int run = 0;  // the first one that ends beyond this place
+        for (int reach = most_runs / 2; reach > 0; reach /= 2)
+            if (bench.ends[run + reach - 1] <= place) run += reach;
+        return order[place + bench.shift[run]];
+    };
+    uint32_t point = point_at(lane), next = point_at(L + lane);
+    float2 at = point != kNobody ? points.uv[point] : float2{};
+    float weight = point != kNobody && points.weight ? points.weight[point] : 1.0f;
     for (uint32_t base = 0; base < most; base += L) {
-        const uint32_t place = base + lane;
+        const uint32_t later = point_at(base + 2 * L + lane);
+        const float2 next_at = next != kNobody ? points.uv[next] : float2{};
+        const float next_weight = next != kNobody && points.weight ? points.weight[next] : 1.0f;
         float4 shares = {};
         Entry entry{0, kNowhere * 0x01010101u};
-        if (place < total) {
-            int run = 0;  // the first one that ends beyond this place
-            for (int reach = most_runs / 2; reach > 0; reach /= 2)
-                if (bench.ends[run + reach - 1] <= place) run += reach;
-            stage(points, level, start - 1, top - 1, order[place + bench.shift[run]], slots, shares,
-                  entry);
-        }
+        if (point != kNobody) stage(at, weight, point, level, start - 1, top - 1, slots, shares, entry);
         __syncwarp();
         bench.shares[lane] = shares;
         bench.entries[lane] = entry;
@@ -71,6 +78,7 @@ __global__ void __launch_bounds__(kThreads, 2) splat(Points points, const T* val
                 extra_benches[group].columns[lane][e] = points.extra[(int64_t)entry.point * points.E + e];
         __syncwarp();
         splatter.add((int)min(most - base, (uint32_t)L));
+        point = next, next = later, at = next_at, weight = next_weight;
     }
     splatter.finish();
     if (helpers > 1) __syncthreads();

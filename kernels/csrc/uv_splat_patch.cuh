@@ -10,7 +10,7 @@ constexpr int kPatch = 4;                  // texels along the side of a group's
 constexpr int kCells = kPatch + 1;         // cells along that side
 constexpr int kNowhere = kPatch * kPatch;  // the slot for corners that belong to another patch
 constexpr int kRuns = 128;                 // at least four for each cell, a power of two
-constexpr int kAhead = 4;                  // rows of values in flight for each group
+constexpr int kAhead = 8;                  // rows of values in flight for each group
 constexpr int kMostExtra = 2;
 
 // A region is a square of patches of level 0 with the patches of all levels over it. Blocks along x: the
@@ -161,11 +161,9 @@ class Splatter {
     }
 };
 
-// Stage a point for a patch whose first cell is (column, row).
-inline __device__ void stage(const Points& points, const Level& level, int column, int row, uint32_t point,
-                      const uint32_t* slots, float4& shares, Entry& entry) {
-    const float2 at = points.uv[point];
-    const float weight = points.weight ? points.weight[point] : 1.0f;
+// Stage a point at `at` for a patch whose first cell is (column, row).
+inline __device__ void stage(float2 at, float weight, uint32_t point, const Level& level, int column, int row,
+                             const uint32_t* slots, float4& shares, Entry& entry) {
     const float x = __fmul_rn(at.x, (float)level.W) - 0.5f - (float)column;
     const float y = __fmul_rn(at.y, (float)level.H) - 0.5f - (float)row;
     const int cell_x = min(max((int)floorf(x), 0), kCells - 1), cell_y = min(max((int)floorf(y), 0), kCells - 1);
