@@ -26,7 +26,7 @@ from omega_cli.kernels.bench_timing import Case
 from omega_cli.render.orbit import frame_head
 from omega_cli.render.stage import load_rig
 from omega_cli.splat_uv.config import SplatUVConfig
-from omega_cli.splat_uv.stage import Photo, SplatMesh, Views, splat_views
+from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed, splat_replayed
 
 SIDE = 512  # px of a rendered frame
 FRAMES = 16  # different expressions, one a call
@@ -64,19 +64,21 @@ def deform_case(avatar: Avatar, device: str) -> Iterator[Case]:
 
 
 def splat_case(avatar: Avatar, device: str) -> Iterator[Case]:
-    """Every view: features, what each pixel sees, the pyramids; then the fusion."""
+    """The posed head; of every view the features, what each pixel sees and the pyramids; the fusion. On a GPU
+    replayed, as a batch has it from the third avatar on, beside the plain calls that a single avatar has."""
     config, head = SplatUVConfig(), load_head(device=device)
     params = codecs.load_params(avatar.mesh / layout.FLAME).to(device)
     offsets = codecs.load_offsets(avatar.mesh / layout.OFFSETS, len(head.v_template)).to(device)
     views = Views.load(avatar, layout.AZIMUTHS, device)
     photo = Photo.load(avatar, head, params, offsets, device)
 
-    @torch.no_grad()
-    def splat() -> object:
-        return splat_views(views, SplatMesh.of(head, params, offsets), photo, config)
-
+    inputs = SplatHead.of(head), params, offsets, views, photo, config
+    plain: list[timing.Call] = [lambda: splat_posed(*inputs)]
     shape = f"{len(views.rgb)} views of {views.rgb[0].shape[1]}² → {config.uv_size}², {config.levels} levels"
-    yield Case("splat-uv", shape, [splat])
+    if device == "cpu":
+        yield Case("splat-uv", shape, plain)
+    else:
+        yield Case("splat-uv", shape, [lambda: splat_replayed(*inputs)], plain, way="not replayed")
 
 
 STAGES = {"render": render_case, "deform-flame": deform_case, "splat-uv": splat_case}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from omega_cli.splat_uv.fusion import fuse_views
@@ -16,7 +15,8 @@ from omega_cli.splat_uv.pyramid import UVPyramid, splat_pyramid
 
 @dataclass(frozen=True)
 class UVMap:
-    """features [C, R, R]; weight [1, R, R], what the finest level earned (0: never seen); the pyramids."""
+    """features [C, R, R]; weight [1, R, R], what the finest level earned (0: never seen); the pyramids, of
+    one view each or of several together."""
 
     features: Tensor
     weight: Tensor
@@ -24,9 +24,9 @@ class UVMap:
 
 
 def canonical_map(
-    features: Sequence[Tensor],  # K of [C, H, W]
-    samples: Sequence[PixelSamples],  # K
-    view_weights: Sequence[float],  # K, gamma_k
+    features: Sequence[Tensor],  # [C, H, W] each, or [k, C, H, W] where samples are held together
+    samples: Sequence[PixelSamples],  # of one view each, or of several together; K views in all
+    view_weights: Sequence[float] | Tensor,  # K, gamma_k
     *,
     uv_size: int = 256,
     levels: int = 4,
@@ -43,13 +43,10 @@ def canonical_map(
     """
     levels = levels if hierarchical else 1
     settings: dict[str, Any] = {"size": uv_size, "levels": levels, "splat": splat, "backend": backend}
-    values = [sample.gather(image) for image, sample in zip(features, samples, strict=True)]
-    points = [(v, s.cosine, s.reliability, s.uv) for v, s in zip(values, samples, strict=True)]
-    if values[0].is_cuda and len({v.shape for v in values}) == 1:
-        value, cosine, reliability, uv = (torch.stack(parts) for parts in zip(*points, strict=True))
-        pyramids = splat_pyramid(value, cosine, reliability, uv, **settings).views()
-    else:
-        pyramids = [splat_pyramid(*of_view, **settings) for of_view in points]
+    pyramids = [
+        splat_pyramid(s.gather(image), s.cosine, s.reliability, s.uv, **settings)
+        for image, s in zip(features, samples, strict=True)
+    ]
     fused, weight = fuse_views(
         pyramids, view_weights, visibility=visibility_fusion, confidence_power=confidence_power
     )

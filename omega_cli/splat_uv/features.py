@@ -24,19 +24,29 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:  # [K, C, H, W] -> [K,
     return F.conv2d(out, kernel[:, None].expand(C, 1, -1, 1), padding=(radius, 0), groups=C)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.cache
 def _gaussian(sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Normalised samples, 2 radius + 1; kept, being the same for every view."""
     radius = max(1, math.ceil(2.5 * sigma))
-    x = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    return kernel / kernel.sum()
+    with torch.inference_mode(False):
+        x = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
+        kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+        return kernel / kernel.sum()
 
 
-def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [K, C, H, W], [K, 1, H, W]
-    """Blur of the masked part alone: what lies outside `mask` gives nothing and takes nothing."""
-    blurred = gaussian_blur(torch.cat([image * mask, mask], dim=1), sigma)
-    return blurred[:, :-1] / blurred[:, -1:].clamp_min(1e-4)
+@functools.cache
+def _sigmas(scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:  # [S, 1, 1] px
+    """SIGMAS in a picture `scale` times as wide as 512 px; kept, as a copy would wait for a GPU."""
+    with torch.inference_mode(False):
+        return torch.tensor(SIGMAS, dtype=dtype, device=device)[:, None, None] * scale
+
+
+def masked_blurs(image: Tensor, mask: Tensor, scale: float) -> Tensor:  # [K, C, H, W], [K, 1, H, W]
+    """Blurs [K, S, C, H, W], by SIGMAS times `scale`, of the masked part alone: what lies outside `mask`
+    gives nothing and takes nothing."""
+    weighted = torch.cat([image * mask, mask], dim=1)
+    blurred = torch.stack([gaussian_blur(weighted, max(sigma * scale, 0.5)) for sigma in SIGMAS], dim=1)
+    return blurred[:, :, :-1] / blurred[:, :, -1:].clamp_min(1e-4)
 
 
 def mask_box(mask: Tensor, margin: int) -> tuple[slice, slice]:  # [1, H, W] -> rows, columns
@@ -63,30 +73,32 @@ def filter_bank(rgb: Tensor, mask: Tensor) -> Tensor:  # [3, H, W], [1, H, W] ->
     return torch.cat([rgb, F.pad(inner, around)])
 
 
-def filter_banks(rgb: Sequence[Tensor], mask: Sequence[Tensor]) -> list[Tensor]:  # K of [3, H, W], [1, H, W]
-    """`filter_bank` of several views: on CUDA all at once, and whole, as finding a mask's box would wait for
-    the device."""
-    if not rgb[0].is_cuda or len({image.shape for image in rgb}) > 1:
+def filter_banks(
+    rgb: Sequence[Tensor],  # K of [3, H, W]
+    mask: Sequence[Tensor],  # K of [1, H, W]
+    *,
+    together: bool = False,
+) -> list[Tensor]:
+    """`filter_bank` of several views; together: as one [K, 15, H, W], and whole, as finding a mask's box
+    would wait for a GPU."""
+    if not together:
         return [filter_bank(image, its_mask) for image, its_mask in zip(rgb, mask, strict=True)]
     images, masks = torch.stack(list(rgb)), torch.stack(list(mask))
-    return list(torch.cat([images, _responses(images, masks, images.shape[-1] / 512)], dim=1))
+    return [torch.cat([images, _responses(images, masks, images.shape[-1] / 512)], dim=1)]
 
 
 def _responses(rgb: Tensor, mask: Tensor, scale: float) -> Tensor:  # -> [K, 12, H, W]
     red, green, blue = rgb.split(1, dim=1)
     luminance = 0.299 * red + 0.587 * green + 0.114 * blue
     coloured = torch.cat([luminance, red - green, 0.5 * (red + green) - blue], dim=1)
-    channels = []
-    for sigma in SIGMAS:
-        sigma = sigma * scale
-        smooth = masked_blur(coloured, mask, max(sigma, 0.5))
-        level = F.pad(smooth[:, :1], (1, 1, 1, 1), mode="replicate")
-        left, right = level[..., 1:-1, :-2], level[..., 1:-1, 2:]
-        above, below = level[..., :-2, 1:-1], level[..., 2:, 1:-1]
-        edge = torch.sqrt((0.5 * (right - left)) ** 2 + (0.5 * (below - above)) ** 2 + 1e-8) * sigma
-        blob = (0.25 * (right + left + below + above) - smooth[:, :1]) * sigma**2
-        channels += [edge, blob, smooth[:, 1:]]
-    return torch.cat(channels, dim=1) * mask
+    smooth, sigma = masked_blurs(coloured, mask, scale), _sigmas(scale, rgb.dtype, rgb.device)
+    middle = smooth[:, :, 0]
+    level = F.pad(middle, (1, 1, 1, 1), mode="replicate")
+    left, right = level[..., 1:-1, :-2], level[..., 1:-1, 2:]
+    above, below = level[..., :-2, 1:-1], level[..., 2:, 1:-1]
+    edge = torch.sqrt((0.5 * (right - left)) ** 2 + (0.5 * (below - above)) ** 2 + 1e-8) * sigma
+    blob = (0.25 * (right + left + below + above) - middle) * sigma**2
+    return torch.cat([edge[:, :, None], blob[:, :, None], smooth[:, :, 1:]], dim=2).flatten(1, 2) * mask
 
 
 def identity_vector(features: Tensor, mask: Tensor) -> Tensor:  # [C, H, W], [1, H, W] -> [2 C]

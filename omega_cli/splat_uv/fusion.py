@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from omega_cli.splat_uv.pyramid import UVPyramid, fill_masks, ratio, upsample_mean
+from omega_cli.splat_uv.pyramid import UVPyramid, fill_masks, ratio, upsample_sums
 
 COARSE_WEIGHT = 0.05  # ours: what a level counts against the next finer one, over all views
 
@@ -34,8 +34,8 @@ def fusion_weights(
 
 
 def fuse_views(
-    pyramids: Sequence[UVPyramid],
-    view_weights: Sequence[float],
+    pyramids: Sequence[UVPyramid],  # of one view each, or of several held together
+    view_weights: Sequence[float] | Tensor,  # K, gamma_k
     *,
     visibility: bool = True,
     confidence_power: float = 1.0,
@@ -47,22 +47,20 @@ def fuse_views(
     """
     finest = pyramids[0].density[0]
     size = finest.shape[-1]
-    gamma = torch.tensor(view_weights, dtype=finest.dtype)
-    if finest.is_cuda:  # all at once: few launches; a CPU keeps one view at a time in its cache
-        gamma = gamma.pin_memory().to(finest.device, non_blocking=True)
-        groups = [UVPyramid.together(pyramids)]
-    else:
-        groups = [UVPyramid.together([pyramid]) for pyramid in pyramids]
+    groups = [pyramid.batched() for pyramid in pyramids]
+    gamma = torch.as_tensor(view_weights, dtype=finest.dtype, device=finest.device).view(-1, 1, 1, 1)
     total = mixed = seen = finest.new_zeros(1, size, size)
-    for pyramid, gammas in zip(groups, gamma.chunk(len(groups)), strict=True):
-        means = []
-        # Mean features and, as the last channel, mean cosines (C of eq. 5, reading b) go to full size.
-        for *sums, density in zip(pyramid.sums, pyramid.confidence, pyramid.density, strict=True):
-            means.append(upsample_mean(ratio(torch.cat(sums, dim=1), density), density, size))
-        cosines = [mean[:, -1:] for mean in means] if visibility else None
-        weights = fusion_weights(pyramid.density, cosines, gammas.view(-1, 1, 1, 1), confidence_power)
-        for mean, weight in zip(means, weights, strict=True):
-            mixed = mixed + (weight * mean[:, :-1]).sum(0)
+    of_groups = gamma.split([len(group.density[0]) for group in groups])
+    for pyramid, gammas in zip(groups, of_groups, strict=True):
+        # Mean features and, as the last channel, mean cosines (C of eq. 5, reading b), at full size
+        means = [
+            upsample_sums(torch.cat(sums, dim=1), density, size)
+            for *sums, density in zip(pyramid.sums, pyramid.confidence, pyramid.density, strict=True)
+        ]
+        cosines = [ratio(sums[:, -1:], density) for sums, density in means] if visibility else None
+        weights = fusion_weights(pyramid.density, cosines, gammas, confidence_power)
+        for (sums, density), weight in zip(means, weights, strict=True):
+            mixed = mixed + (sums[:, :-1] * ratio(weight, density)).sum(0)
             total = total + weight.sum(0)
         seen = seen + weights[0].sum(0)
     return ratio(mixed, total), seen

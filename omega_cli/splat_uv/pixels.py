@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from omega_cli.geometry.camera import Camera
 from omega_cli.geometry.mesh import vertex_normals
-from omega_cli.geometry.raster import Fragments, interpolate, rasterize_views
+from omega_cli.geometry.raster import Fragments, blend, interpolate, rasterize_views
 
 EDGE_PIXELS = 2  # ours: pixels this near the mask's edge may hold background
 DEPTH_JUMP = 0.012  # ours, m across 3 pixels: more is an occlusion, where a small misfit shows the wrong side
@@ -25,8 +25,9 @@ class PixelSamples:
     """The P pixels of one view that carry information.
 
     pixel [P] flat index into H*W; uv [P, 2]; cosine [P] = max(0, n.v) in [0, 1]; reliability [P] in
-    (0.02, 1]; face_index [P] and barycentric [P, 3], the surface point seen. On CUDA, where choosing
-    pixels would wait for the device, every pixel of the view is there and the others have reliability 0.
+    (0.02, 1]; face_index [P] and barycentric [P, 3], the surface point seen. K views of one size may be held
+    together, with a leading dimension: then every pixel of each is there, in order, and those that carry
+    nothing have reliability 0. A GPU needs no counts for that and never waits.
     """
 
     pixel: Tensor
@@ -36,33 +37,32 @@ class PixelSamples:
     face_index: Tensor
     barycentric: Tensor
 
+    @property
+    def together(self) -> bool:
+        """Several views are held together."""
+        return self.reliability.ndim == 2
+
     def points(self, vertices: Tensor, faces: Tensor) -> Tensor:  # [V, 3], [F, 3] -> [P, 3]
-        """The seen surface points on any pose of the mesh."""
+        """The seen surface points of one view on any pose of the mesh."""
         return blend(vertices, faces, self.face_index, self.barycentric)
 
-    def gather(self, image: Tensor) -> Tensor:  # [C, H, W] -> [P, C]
+    def gather(self, image: Tensor) -> Tensor:  # [C, H, W] -> [P, C], or [K, C, H, W] -> [K, P, C]
         """The image's values at these pixels; differentiable to the image."""
-        return image.flatten(1).index_select(1, self.pixel).T
+        return image.flatten(2).mT if self.together else image.flatten(1).index_select(1, self.pixel).T
 
     def keep(self, reliability: Tensor) -> PixelSamples:
-        """The same samples with another reliability [P]; those near 0 are dropped (CUDA: set to 0)."""
+        """The same samples with another reliability; those near 0 are dropped (together: set to 0)."""
         kept = replace(self, reliability=_trusted(reliability))
-        return kept if reliability.is_cuda else kept.subset(torch.nonzero(kept.reliability).squeeze(1))
+        return kept if self.together else kept.subset(torch.nonzero(kept.reliability).squeeze(1))
 
     def subset(self, idx: Tensor) -> PixelSamples:
-        """The chosen samples."""
+        """The chosen samples of one view."""
         return PixelSamples(*(getattr(self, f.name).index_select(0, idx) for f in fields(PixelSamples)))
 
 
 def _trusted(reliability: Tensor) -> Tensor:
     """A fainter pixel than the limit is background: 0."""
-    return torch.where(reliability > LEAST_RELIABILITY, reliability, 0.0)
-
-
-def blend(values: Tensor, faces: Tensor, face_index: Tensor, barycentric: Tensor) -> Tensor:  # -> [P, C]
-    """Per-vertex values [V, C] at surface points [P]; no gradient."""
-    corners = faces.index_select(0, face_index.clamp_min(0))
-    return F.embedding_bag(corners, values, per_sample_weights=barycentric, mode="sum")
+    return reliability * (reliability > LEAST_RELIABILITY)
 
 
 def spread_max(image: Tensor, radius: int) -> Tensor:  # [..., H, W] -> [..., H, W]
@@ -118,63 +118,74 @@ def view_samples(
     alphas: Sequence[Tensor],  # K of [H, W]
     face_part: Tensor | None = None,
     *,
+    together: bool = False,
     backend: str = "auto",
-) -> list[PixelSamples]:  # K
-    """`pixel_samples` of several views; on CUDA those of one size together."""
+) -> list[PixelSamples]:
+    """`pixel_samples` of several views: one at a time, which stays in a CPU's cache, or, those of one size,
+    all together as one, with few launches and no waiting, for a GPU."""
     cameras = [
         camera if (camera.height, camera.width) == alpha.shape else camera.resized(*alpha.shape[::-1])
         for camera, alpha in zip(cameras, alphas, strict=True)
     ]
-    K = len(cameras)
-    if alphas[0].is_cuda and len({alpha.shape for alpha in alphas}) == 1:
-        groups = [range(K)]
-    else:  # one view at a time stays in a CPU's cache
-        groups = [range(k, k + 1) for k in range(K)]
-    mesh, samples = (vertices, faces, uvs, uv_faces, face_part), []
     with torch.no_grad():
-        normals = vertex_normals(vertices, faces)
-        for group in groups:
-            masks = torch.stack([alphas[k] for k in group])
-            samples += _group_samples([cameras[k] for k in group], *mesh, masks, normals, backend)
-    return samples
+        surface = (vertices, faces, vertex_normals(vertices, faces), face_part)
+        if not together:
+            return [
+                _chosen(*_seen([camera], *surface, alpha[None], interpolate, backend), uvs, uv_faces)
+                for camera, alpha in zip(cameras, alphas, strict=True)
+            ]
+        every = _seen(cameras, *surface, torch.stack(list(alphas)), _interpolate_plainly, backend)
+        return [_together(*every, uvs, uv_faces)]
 
 
-def _group_samples(
+def _seen(
     cameras: list[Camera],
     vertices: Tensor,
     faces: Tensor,
-    uvs: Tensor,
-    uv_faces: Tensor,
+    normals: Tensor,  # [V, 3]
     face_part: Tensor | None,
     alpha: Tensor,  # [K, H, W]
-    normals: Tensor,  # [V, 3]
+    interpolated: Callable[[Fragments, Tensor, Tensor], Tensor],
     backend: str,
-) -> list[PixelSamples]:
-    """Views of one size."""
-    K, H, W = alpha.shape
+) -> tuple[Fragments, Tensor, Tensor]:
+    """What views of one size show, the cosines and the reliabilities [K, H, W]."""
     fragments = rasterize_views(vertices, faces, cameras, backend=backend)
-    normal = F.normalize(interpolate(fragments, faces, normals), dim=-1)
-    cosine = (normal * _towards(cameras, fragments, faces, vertices)).sum(-1).clamp(0, 1)
+    normal = F.normalize(interpolated(fragments, faces, normals), dim=-1)
+    if all(camera.model == "ortho" for camera in cameras):
+        towards = -torch.stack([camera.viewmat for camera in cameras]).to(vertices)[:, None, None, 2, :3]
+    else:
+        points = interpolated(fragments, faces, vertices)
+        towards = torch.stack([c.view_directions(p) for c, p in zip(cameras, points, strict=True)])
+    cosine = (normal * towards).sum(-1).clamp(0, 1)
     seen = (cosine > 0) & ~depth_edges(fragments.depth)  # where empty, the normal and the cosine are 0
     if face_part is not None:
-        part = torch.where(fragments.mask, face_part[fragments.face_index], -1)
-        seen &= ~part_edges(part)
-    reliability = _trusted(spread_min(alpha, EDGE_PIXELS) * seen)
-    pixel = torch.arange(H * W, device=alpha.device).repeat(K)
+        # an empty pixel's face -1 is the last: one more, that is no part
+        seen &= ~part_edges(F.pad(face_part, (0, 1), value=-1)[fragments.face_index])
+    return fragments, cosine, _trusted(spread_min(alpha, EDGE_PIXELS) * seen)
+
+
+def _interpolate_plainly(fragments: Fragments, faces: Tensor, values: Tensor) -> Tensor:
+    """`interpolate` for finite values, whose gradient nobody asks for: empty pixels take 0 of face 0."""
+    index, weights = fragments.face_index.flatten().clamp_min(0), fragments.barycentric.reshape(-1, 3)
+    return blend(values, faces, index, weights).view(*fragments.face_index.shape, -1)
+
+
+def _chosen(
+    fragments: Fragments, cosine: Tensor, reliability: Tensor, uvs: Tensor, uv_faces: Tensor
+) -> PixelSamples:
+    """The pixels of one view that carry information."""
+    pixel = torch.nonzero(reliability.flatten()).squeeze(1)
     flat = (cosine, reliability, fragments.face_index)
-    rest = [pixel, *(t.flatten() for t in flat), fragments.barycentric.reshape(-1, 3)]
-    if not alpha.is_cuda:
-        assert K == 1
-        kept = torch.nonzero(rest[2]).squeeze(1)
-        rest = [t.index_select(0, kept) for t in rest]
-    uv = blend(uvs, uv_faces, rest[3], rest[4])
-    of_views = zip(*(t.chunk(K) for t in (rest[0], uv, *rest[1:])), strict=True)
-    return [PixelSamples(*parts) for parts in of_views]
+    parts = [t.flatten().index_select(0, pixel) for t in flat]
+    barycentric = fragments.barycentric.reshape(-1, 3).index_select(0, pixel)
+    return PixelSamples(pixel, blend(uvs, uv_faces, parts[2], barycentric), *parts, barycentric)
 
 
-def _towards(cameras: list[Camera], fragments: Fragments, faces: Tensor, vertices: Tensor) -> Tensor:
-    """Unit vectors [K, H, W, 3] (or [K, 1, 1, 3]) from the seen points towards each camera."""
-    if all(camera.model == "ortho" for camera in cameras):
-        return -torch.stack([camera.viewmat for camera in cameras]).to(vertices)[:, None, None, 2, :3]
-    points = interpolate(fragments, faces, vertices)
-    return torch.stack([c.view_directions(p) for c, p in zip(cameras, points, strict=True)])
+def _together(
+    fragments: Fragments, cosine: Tensor, reliability: Tensor, uvs: Tensor, uv_faces: Tensor
+) -> PixelSamples:
+    """Every pixel of every view."""
+    pixel = torch.arange(cosine[0].numel(), device=cosine.device).expand(len(cosine), -1)
+    uv = _interpolate_plainly(fragments, uv_faces, uvs).flatten(1, 2)
+    flat = (cosine, reliability, fragments.face_index)
+    return PixelSamples(pixel, uv, *(t.flatten(1) for t in flat), fragments.barycentric.flatten(1, 2))

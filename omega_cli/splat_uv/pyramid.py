@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,8 +17,13 @@ ROUNDING = 1e-4  # a texel centre in float32 lands this far, at most, in the nex
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator where the denominator is positive, 0 elsewhere; finite gradients."""
-    positive = denominator > 0
-    return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
+    return numerator * inverse(denominator)
+
+
+def inverse(density: Tensor) -> Tensor:
+    """1 / density where it is positive, 0 elsewhere; finite gradients."""
+    positive = density > 0
+    return positive / (density + ~positive)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class UVPyramid:
     """One view splatted at L levels, finest first; level l is [*, R / 2^l, R / 2^l].
 
     sums U_{k,l} [C, h, w], density D_{k,l} [1, h, w] (pixels caught), confidence C_{k,l} [1, h, w]
-    (sum of cosines, eq. 5). Several views of one size may be held together, with a leading dimension K.
+    (sum of cosines, eq. 5). K views of one size may be held together, with a leading dimension.
     """
 
     sums: list[Tensor]
@@ -40,16 +44,17 @@ class UVPyramid:
 
     def views(self) -> list[UVPyramid]:
         """Each of the views that are held together."""
+        if self.density[0].ndim == 3:
+            return [self]
         parts = [zip(*levels, strict=True) for levels in (self.sums, self.density, self.confidence)]
         return [UVPyramid(*map(list, of_view)) for of_view in zip(*parts, strict=True)]
 
-    @staticmethod
-    def together(views: Sequence[UVPyramid]) -> UVPyramid:
-        """Several views as one, with a leading dimension."""
-        names = ("sums", "density", "confidence")
-        per_name = [zip(*(getattr(view, name) for view in views), strict=True) for name in names]
-        stack = torch.stack if len(views) > 1 else lambda level: level[0][None]
-        return UVPyramid(*([stack(level) for level in levels] for levels in per_name))
+    def batched(self) -> UVPyramid:
+        """The same with the leading dimension, for one view too."""
+        if self.density[0].ndim == 4:
+            return self
+        parts = (self.sums, self.density, self.confidence)
+        return UVPyramid(*([level[None] for level in levels] for levels in parts))
 
 
 def splat_pyramid(
@@ -106,13 +111,13 @@ def _held(density: Tensor) -> Tensor:
     return -torch.expm1(-FILL_SHARPNESS * density)
 
 
-def upsample_mean(mean: Tensor, density: Tensor, size: int) -> Tensor:  # [..., C, h, w]
-    """Upsample a mean map without letting its empty texels (density 0) darken their neighbours."""
-    if mean.shape[-1] == size:
-        return mean
+def upsample_sums(sums: Tensor, density: Tensor, size: int) -> tuple[Tensor, Tensor]:  # [..., C or 1, h, w]
+    """Two full-size maps whose ratio is the upsampled mean sums / density: an empty texel (density 0) has no
+    part in either, and so does not darken its neighbours."""
+    if sums.shape[-1] == size:
+        return sums, density
     held = _held(density)
-    weight = upsample(held, size)
-    return ratio(upsample(mean * held, size), weight)
+    return upsample(sums * (held * inverse(density)), size), upsample(held, size)
 
 
 def fill_masks(density: list[Tensor]) -> list[Tensor]:
@@ -131,12 +136,12 @@ def fill_masks(density: list[Tensor]) -> list[Tensor]:
     return masks
 
 
-def fill_holes(means: list[Tensor], density: list[Tensor]) -> tuple[Tensor, Tensor]:
+def fill_holes(sums: list[Tensor], density: list[Tensor]) -> tuple[Tensor, Tensor]:
     """One view's completed UV map [C, R, R] and how far it is filled at all [1, R, R] in [0, 1]."""
-    size = means[0].shape[-1]
+    size = sums[0].shape[-1]
     masks = fill_masks(density)
     total = torch.stack(masks).sum(0)
-    mixed = torch.zeros_like(means[0])
-    for mask, mean, level_density in zip(masks, means, density, strict=True):
-        mixed = mixed + mask * upsample_mean(mean, level_density, size)
+    mixed = torch.zeros_like(sums[0])
+    for mask, level_sums, level_density in zip(masks, sums, density, strict=True):
+        mixed = mixed + mask * ratio(*upsample_sums(level_sums, level_density, size))
     return ratio(mixed, total), total

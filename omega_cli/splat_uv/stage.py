@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +16,19 @@ from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import Camera
-from omega_cli.geometry.raster import rasterize
+from omega_cli.geometry.raster import blend, rasterize
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.head.parts import PARTS, face_parts
+from omega_cli.kernels import _backend
+from omega_cli.replay import Replayed
 from omega_cli.splat_uv.agreement import agreement_table, parsing_agrees, source_pixels
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
 from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
 from omega_cli.splat_uv.features import filter_banks, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
-from omega_cli.splat_uv.pixels import PixelSamples, blend, view_samples
+from omega_cli.splat_uv.pixels import PixelSamples, view_samples
 
 
 def run(
@@ -46,7 +49,7 @@ def run(
         record.needs(path, layout.command_for(path))
     source = [avatar.source / n for n in (layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
     parsed = all(path.exists() for path in source)
-    model = load_head(device=device)
+    model = _head(device)
     with record.writing_stage(
         avatar,
         stage="splat-uv",
@@ -63,28 +66,39 @@ def run(
         offsets = codecs.load_offsets(avatar.mesh / layout.OFFSETS, len(model.v_template)).to(device)
         with report.progress("splat-uv", 2) as task:
             views = Views.load(avatar, azimuths, device)
-            mesh = SplatMesh.of(model, params, offsets)
             photo = Photo.load(avatar, model, params, offsets, device) if parsed else None
             task.advance()
-            uv_map, identity, samples = splat_views(views, mesh, photo, config)
+            # the torch references wait for a GPU, which a recording cannot
+            native = _backend.choose("auto", offsets) == "native"
+            splat = splat_replayed if native else splat_posed
+            uv_map, identity, pixels = splat(SplatHead.of(model), params, offsets, views, photo, config)
             task.advance()
         save(out.path, uv_map, identity, azimuths if config.keep_views else ())
-        out.metrics["pixels"] = {
-            azimuth: int((s.reliability > 0).sum()) for azimuth, s in zip(azimuths, samples, strict=True)
-        }
+        out.metrics["pixels"] = dict(zip(azimuths, pixels.tolist(), strict=True))
         out.metrics["texels_seen"] = round(float((uv_map.weight > 0.01).float().mean()), 4)
         out.summary = f"{len(azimuths)} views × {config.levels if config.hierarchical else 1} levels"
     return avatar.uv
 
 
+@functools.lru_cache(maxsize=1)
+def _head(device: str) -> HeadModel:
+    """The committed head; kept for the next avatar."""
+    return load_head(device=device)
+
+
 @dataclass(frozen=True)
 class Views:
-    """K views: cameras; rgb [3, H, W] and mask [1, H, W] each; their weights gamma_k."""
+    """K views: cameras; rgb [3, H, W] and mask [1, H, W] each; their weights gamma_k [K]."""
 
     cameras: list[Camera]
     rgb: list[Tensor]
     mask: list[Tensor]
-    weights: list[float]
+    weights: Tensor
+
+    @property
+    def together(self) -> bool:
+        """Whether they are worked on all at once: on a GPU, if they are of one size."""
+        return self.rgb[0].is_cuda and len({image.shape for image in self.rgb}) == 1
 
     @staticmethod
     def load(avatar: Avatar, azimuths: tuple[str, ...], device: str) -> Views:
@@ -99,16 +113,32 @@ class Views:
             [camera.to(device) for camera in sized],
             [image.to(device) for image in rgb],
             [mask.to(device) for mask in masks],
-            [VIEW_WEIGHTS[azimuth] for azimuth in azimuths],
+            torch.tensor([VIEW_WEIGHTS[azimuth] for azimuth in azimuths]).to(device),
         )
+
+
+def splat_posed(
+    head: SplatHead,
+    params: HeadParams,
+    offsets: Tensor,  # [V, 3] m
+    views: Views,
+    photo: Photo | None,
+    config: SplatUVConfig,
+) -> tuple[UVMap, Tensor, Tensor]:
+    """The whole computation: pose the deformed head, then `splat_views`."""
+    return splat_views(views, SplatMesh.posed(head, params, offsets), photo, config)
+
+
+splat_replayed = Replayed(splat_posed)
 
 
 def splat_views(
     views: Views, mesh: SplatMesh, photo: Photo | None, config: SplatUVConfig
-) -> tuple[UVMap, Tensor, list[PixelSamples]]:
-    """From the loaded views to the canonical map, the identity vector of the first view and the samples."""
-    features = filter_banks(views.rgb, views.mask)
-    samples = mesh.seen_by(views.cameras, [mask[0] for mask in views.mask])
+) -> tuple[UVMap, Tensor, Tensor]:
+    """From the loaded views to the canonical map, the identity vector of the first view and the number of
+    pixels [K] that each view gave. The map has the pyramids if `config` keeps the views."""
+    features = filter_banks(views.rgb, views.mask, together=views.together)
+    samples = mesh.seen_by(views.cameras, [mask[0] for mask in views.mask], together=views.together)
     if photo is not None:
         samples = photo.consistent(samples, mesh)
     uv_map = canonical_map(
@@ -122,40 +152,65 @@ def splat_views(
         visibility_fusion=config.visibility_fusion,
         confidence_power=config.confidence_power,
     )
-    return uv_map, identity_vector(features[0], views.mask[0]), samples
+    if not config.keep_views:
+        uv_map = replace(uv_map, pyramids=[])
+    first = features[0][0] if views.together else features[0]
+    pixels = torch.cat([(sample.reliability > 0).sum(-1).view(-1) for sample in samples])
+    return uv_map, identity_vector(first, views.mask[0]), pixels
 
 
-class SplatMesh:
-    """The deformed head in the views' pose, without lashes: they are painted on skin and eye in a photo."""
+@dataclass(frozen=True)
+class SplatHead:
+    """The head without lashes, which are painted on skin and eye in a photo, as far as posing and splatting
+    read it; part [F] of each face (head.parts)."""
 
-    def __init__(self, model: HeadModel, vertices: Tensor) -> None:
-        self.vertices, self.uvs = vertices, model.uvs
-        self.faces, self.uv_faces, self.part = _without_lashes(model)
+    model: HeadModel
+    part: Tensor
 
     @staticmethod
-    def of(model: HeadModel, params: HeadParams, offsets: Tensor) -> SplatMesh:
-        return SplatMesh(model, model(params.frame(0), offsets).vertices[0])
+    @functools.lru_cache(maxsize=1)
+    def of(model: HeadModel) -> SplatHead:
+        """Once for each head."""
+        part = face_parts(model)
+        kept = torch.nonzero(part != PARTS.index("lashes")).squeeze(1)
+        surface = {"faces": model.faces[kept], "uv_faces": model.uv_faces[kept]}
+        unread: dict[str, Any] = {"regions": {}, "landmarks": {}, "mirror_index": None, "albedo": None}
+        return SplatHead(replace(model, **surface, **unread), part[kept])
 
-    def seen_by(self, cameras: Sequence[Camera], alphas: Sequence[Tensor]) -> list[PixelSamples]:
+
+@dataclass(frozen=True)
+class SplatMesh:
+    """The deformed head in the views' pose: vertices [V, 3] m, faces [F, 3], uvs, uv_faces and parts [F]."""
+
+    vertices: Tensor
+    faces: Tensor
+    uvs: Tensor
+    uv_faces: Tensor
+    part: Tensor
+
+    @staticmethod
+    def posed(head: SplatHead, params: HeadParams, offsets: Tensor) -> SplatMesh:
+        model = head.model
+        vertices = model(params.frame(0), offsets).vertices[0]
+        return SplatMesh(vertices, model.faces, model.uvs, model.uv_faces, head.part)
+
+    def seen_by(
+        self, cameras: Sequence[Camera], alphas: Sequence[Tensor], *, together: bool = False
+    ) -> list[PixelSamples]:
         """What each view's pixels see of it; alphas [H, W], the views' masks."""
-        return view_samples(cameras, self.vertices, self.faces, self.uvs, self.uv_faces, alphas, self.part)
+        mesh = (self.vertices, self.faces, self.uvs, self.uv_faces, alphas, self.part)
+        return view_samples(cameras, *mesh, together=together)
 
 
-@functools.lru_cache(maxsize=1)
-def _without_lashes(model: HeadModel) -> tuple[Tensor, Tensor, Tensor]:
-    """faces, uv_faces and the part of each [F], the lashes left out: once for each head."""
-    part = face_parts(model)
-    kept = torch.nonzero(part != PARTS.index("lashes")).squeeze(1)
-    return model.faces[kept], model.uv_faces[kept], part[kept]
-
-
+@dataclass(frozen=True)
 class Photo:
-    """The source photo's parsing and the head as it stands before the source camera."""
+    """The source photo: labels [H, W] of its parsing; the head's vertices [V, 3] m as it stands before the
+    camera, which is of the labels' size; which labels may be seen on which part (`agreement_table`)."""
 
-    def __init__(self, labels: Tensor, vertices: Tensor, camera: Camera) -> None:
-        self.labels, self.vertices = labels.clamp_max(len(layout.PARSING_LABELS) - 1), vertices
-        self.camera = camera.resized(labels.shape[1], labels.shape[0])
-        self.agreement = agreement_table(layout.PARSING_LABELS).to(labels.device)
+    labels: Tensor
+    vertices: Tensor
+    camera: Camera
+    agreement: Tensor
 
     @staticmethod
     def load(avatar: Avatar, model: HeadModel, params: HeadParams, offsets: Tensor, device: str) -> Photo:
@@ -168,18 +223,30 @@ class Photo:
         )
         labels = codecs.load_labels(avatar.source / layout.SOURCE_PARSING).to(device)
         camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].to(device)
-        return Photo(labels, model(placed, offsets).vertices[0], camera)
+        return Photo(
+            labels.clamp_max(len(layout.PARSING_LABELS) - 1),
+            model(placed, offsets).vertices[0],
+            camera.resized(labels.shape[1], labels.shape[0]),
+            agreement_table(layout.PARSING_LABELS).to(device),
+        )
 
-    def consistent(self, views: Sequence[PixelSamples], mesh: SplatMesh) -> list[PixelSamples]:
+    def consistent(self, samples: Sequence[PixelSamples], mesh: SplatMesh) -> list[PixelSamples]:
         """Without the pixels where the photo's parsing contradicts the mesh."""
-        face_index = torch.cat([samples.face_index for samples in views])
-        barycentric = torch.cat([samples.barycentric for samples in views])
+        face_index = _joined([sample.face_index.flatten() for sample in samples]).clamp_min(0)
+        barycentric = _joined([sample.barycentric.flatten(0, -2) for sample in samples])
         points = blend(self.vertices, mesh.faces, face_index, barycentric)
         depth = rasterize(self.vertices, mesh.faces, self.camera).depth
         pixel = source_pixels(points, depth, self.camera)
         agrees = parsing_agrees(mesh.part[face_index], pixel, self.labels, self.agreement)
-        parts = agrees.split([len(samples.pixel) for samples in views])
-        return [s.keep(s.reliability * part) for s, part in zip(views, parts, strict=True)]
+        parts = agrees.split([sample.reliability.numel() for sample in samples])
+        return [
+            sample.keep(sample.reliability * part.view_as(sample.reliability))
+            for sample, part in zip(samples, parts, strict=True)
+        ]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def views_cameras(avatar: Avatar, azimuths: tuple[str, ...]) -> dict[str, Camera]:
@@ -207,7 +274,8 @@ def save(folder: Path, uv_map: UVMap, identity: Tensor, keep_views: tuple[str, .
     codecs.save_image(folder / layout.COVERAGE, coverage_picture(uv_map.weight))
     codecs.save_image(folder / layout.FEATURES_PCA, pca_picture(uv_map.features, uv_map.weight))
     codecs.save_image(folder / layout.UV_RGB, uv_map.features[:3])
-    for azimuth, pyramid in zip(keep_views, uv_map.pyramids, strict=False):
+    views = [view for pyramid in uv_map.pyramids for view in pyramid.views()]
+    for azimuth, pyramid in zip(keep_views, views, strict=True):
         levels = {}
         for level, parts in enumerate(zip(pyramid.sums, pyramid.density, pyramid.confidence, strict=True)):
             for name, values in zip(("sum", "density", "confidence"), parts, strict=True):

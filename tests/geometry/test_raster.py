@@ -9,7 +9,13 @@ from torch import Tensor
 
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import Camera, orthographic, perspective
-from omega_cli.geometry.raster import interpolate, rasterize, rasterize_views
+from omega_cli.geometry.raster import (
+    _interpolate_all,
+    _interpolate_seen,
+    interpolate,
+    rasterize,
+    rasterize_views,
+)
 
 BACKENDS = ["native", "torch"]
 CAMERAS = {"pinhole": perspective(30, 80, 0.15), "ortho": orthographic(-70, 80, 0.15, elevation_deg=20)}
@@ -128,3 +134,32 @@ def test_pytorch3d_agrees(name: str) -> None:
         both = same & ours.mask
         torch.testing.assert_close(ours.depth[both], theirs.depth[both], atol=1e-5, rtol=0)
         torch.testing.assert_close(ours.barycentric[both], theirs.barycentric[both], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_both_ways_to_interpolate_are_one_linear_map(name: str) -> None:
+    """The CPU's (covered pixels, embedding_bag) and the GPU's (every pixel, three gathers), in double."""
+    vertices, faces = sphere()
+    fragments = rasterize(vertices, faces, CAMERAS[name])
+    index, weights = fragments.face_index.flatten(), fragments.barycentric.reshape(-1, 3).double()
+    g = torch.Generator().manual_seed(0)
+    values = torch.randn(len(vertices), 5, generator=g, dtype=torch.float64, requires_grad=True)
+    seen, all_ = (way(index, weights, faces, values) for way in (_interpolate_seen, _interpolate_all))
+    torch.testing.assert_close(all_, seen, atol=1e-14, rtol=0)
+    assert not all_[index < 0].any() and (index < 0).any()
+    weight = torch.randn(seen.shape, generator=g, dtype=torch.float64)
+    grads = [torch.autograd.grad((out * weight).sum(), values)[0] for out in (seen, all_)]
+    torch.testing.assert_close(grads[1], grads[0], atol=1e-12, rtol=0)
+    broken = values.detach().index_fill(0, faces[index.max()], torch.nan)
+    for way in (_interpolate_seen, _interpolate_all):
+        assert not way(index, weights, faces, broken)[index < 0].any()
+
+
+def test_cameras_of_both_kinds_at_once_are_each_alone() -> None:
+    vertices, faces = sphere()
+    cameras = [CAMERAS["pinhole"], CAMERAS["ortho"], perspective(100, 80, 0.2, elevation_deg=-10)]
+    together = rasterize_views(vertices, faces, cameras)
+    for b, camera in enumerate(cameras):
+        alone = rasterize(vertices, faces, camera)
+        for field in vars(alone):
+            assert torch.equal(getattr(together[b], field), getattr(alone, field))

@@ -125,8 +125,9 @@ def test_views_splat_to_the_map_of_the_cpu():
         mesh = [t.to(device) for t in (vertices, head.faces, head.uvs, head.uv_faces)]
         cams, images = [view.to(device) for view in views], [image.to(device) for image in rgb]
         masks = [rasterize(*mesh[:2], camera).mask.float() for camera in cams]
-        samples = view_samples(cams, *mesh, masks, part.to(device))
-        features = filter_banks(images, [mask[None] for mask in masks])
+        together = device == "cuda"
+        samples = view_samples(cams, *mesh, masks, part.to(device), together=together)
+        features = filter_banks(images, [mask[None] for mask in masks], together=together)
         maps.append(canonical_map(features, samples, [1.0, 0.7, 0.5], confidence_power=4.0))
     cpu, gpu = maps
     # a pixel at an outline may fall to either side, so not every texel can agree

@@ -64,3 +64,10 @@ def test_several_views_at_once_are_each_alone_whatever_their_sizes() -> None:
     views = [photo(96), photo(128)]
     for bank, view in zip(filter_banks(*zip(*views, strict=True)), views, strict=True):
         assert torch.equal(bank, filter_bank(*view))
+
+
+def test_banks_made_together_are_each_alone() -> None:
+    views = [photo(96), (photo(96)[0].flip(1), photo(96)[1].rot90(1, (1, 2)))]
+    (together,) = filter_banks(*zip(*views, strict=True), together=True)
+    for bank, view in zip(together, views, strict=True):
+        torch.testing.assert_close(bank, filter_bank(*view), atol=1e-6, rtol=0)

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from omega_cli.geometry.camera import orthographic
+from omega_cli.geometry.camera import orthographic, perspective
 from omega_cli.splat_uv.canonical import canonical_map
-from omega_cli.splat_uv.pixels import depth_edges, part_edges, pixel_samples
+from omega_cli.splat_uv.pixels import depth_edges, part_edges, pixel_samples, view_samples
 
 SIDE = 160
 AZIMUTHS = (0, 45, 90, 180, 270, 315)
@@ -120,3 +120,30 @@ def test_a_mirrored_head_gives_mirrored_samples(ball, azimuth) -> None:
     assert both.sum() > 0.99 * max(len(here.pixel), len(there.pixel))
     assert (1 - mirrored[:, 0] - seen[0][both][:, 0]).abs().max() < 1e-3
     assert (mirrored[:, 1] - seen[0][both][:, 1]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("make", [orthographic, perspective])
+def test_views_together_say_what_each_says_alone(ball, make) -> None:
+    """The GPU's way, every pixel of every view, and the CPU's, the chosen ones: samples and map."""
+    cameras = [make(azimuth, SIDE, 0.13) for azimuth in AZIMUTHS]
+    g = torch.Generator().manual_seed(0)
+    alphas = [torch.rand(SIDE, SIDE, generator=g).sqrt() for _ in cameras]
+    part = (torch.arange(len(ball.faces)) > len(ball.faces) // 2).long()
+    mesh = (ball.vertices, ball.faces, ball.uvs, ball.uv_faces, alphas, part)
+    alone, (together,) = view_samples(cameras, *mesh), view_samples(cameras, *mesh, together=True)
+    assert together.together and not alone[0].together
+    for k, sample in enumerate(alone):
+        assert torch.equal(torch.nonzero(together.reliability[k])[:, 0], sample.pixel)
+        for name in ("pixel", "uv", "cosine", "reliability", "face_index", "barycentric"):
+            picked = getattr(together, name)[k, sample.pixel]
+            torch.testing.assert_close(picked, getattr(sample, name), atol=1e-6, rtol=0)
+    faded = [s.keep(s.reliability * 0.1) for s in alone]
+    others = together.keep(together.reliability * 0.1)
+    assert [len(s.pixel) for s in faded] == (others.reliability > 0).sum(1).tolist()
+    images = torch.rand(len(cameras), 3, SIDE, SIDE, generator=g)
+    weights = [1, 0.7, 0.5, 0.5, 0.5, 0.7]
+    one = canonical_map(list(images), faded, weights, uv_size=64, confidence_power=4.0)
+    other = canonical_map([images], [others], torch.tensor(weights), uv_size=64, confidence_power=4.0)
+    torch.testing.assert_close(other.features, one.features, atol=2e-5, rtol=0)
+    torch.testing.assert_close(other.weight, one.weight, atol=1e-5, rtol=0)
+    assert len(other.pyramids[0].views()) == len(one.pyramids)

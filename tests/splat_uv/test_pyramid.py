@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omega_cli.splat_uv.pyramid import (
-    UVPyramid,
     fill_holes,
     fill_masks,
+    ratio,
     splat_pyramid,
-    upsample_mean,
+    upsample_sums,
 )
 
 LEVELS, SIZE = 4, 32
@@ -74,7 +74,7 @@ def test_holes_are_filled_from_around_and_dense_texels_left_alone() -> None:
     uv = uv[~hole]
     ones = torch.ones(len(uv))
     pyramid = splat_pyramid(uv[:, :1], ones, ones, uv, SIZE, LEVELS)
-    filled, share = fill_holes(pyramid.means(), pyramid.density)
+    filled, share = fill_holes(pyramid.sums, pyramid.density)
     ramp = ((torch.arange(SIZE) + 0.5) / SIZE).expand(SIZE, SIZE)
     error = (filled[0] - ramp).abs()
     assert pyramid.density[0][0, 15:17, 15:17].max() == 0  # it is a hole indeed
@@ -86,16 +86,16 @@ def test_holes_are_filled_from_around_and_dense_texels_left_alone() -> None:
 
 
 def test_empty_texels_do_not_darken_what_is_upsampled() -> None:
-    mean, density = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
-    mean[0, 1, 1], density[0, 1, 1] = 0.7, 2.0
-    up = upsample_mean(mean, density, 16)
+    sums, density = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    sums[0, 1, 1], density[0, 1, 1] = 1.4, 2.0
+    up = ratio(*upsample_sums(sums, density, 16))
     assert torch.allclose(up[up > 0], torch.tensor(0.7)) and up[0, 4:8, 4:8].min() > 0.69
 
 
 def test_no_points_at_all_is_an_empty_pyramid() -> None:
     empty = torch.zeros(0)
     pyramid = splat_pyramid(torch.zeros(0, 3), empty, empty, torch.zeros(0, 2), SIZE, LEVELS)
-    filled, share = fill_holes(pyramid.means(), pyramid.density)
+    filled, share = fill_holes(pyramid.sums, pyramid.density)
     assert filled.abs().max() == 0 and share.max() == 0
 
 
@@ -104,7 +104,7 @@ def test_gradient_reaches_features_and_uv_in_double() -> None:
 
     def run(f, u):
         pyramid = splat_pyramid(f, cosine, reliability, u, 8, 2)
-        return fill_holes(pyramid.means(), pyramid.density)[0]
+        return fill_holes(pyramid.sums, pyramid.density)[0]
 
     inputs = (features.requires_grad_(), uv.requires_grad_())
     assert torch.autograd.gradcheck(run, inputs, eps=1e-7, atol=1e-4)
@@ -116,7 +116,9 @@ def test_views_together_are_each_alone(splat) -> None:
     alone = [splat_pyramid(*view, SIZE, LEVELS, splat=splat) for view in views]
     stacked = (torch.stack(parts) for parts in zip(*views, strict=True))
     together = splat_pyramid(*stacked, SIZE, LEVELS, splat=splat)
-    for one, other, again in zip(alone, together.views(), UVPyramid.together(alone).views(), strict=True):
+    assert together.batched() is together
+    for one, other in zip(alone, together.views(), strict=True):
+        assert one.batched().views()[0].density[0].equal(one.density[0]) and one.views() == [one]
         for name in ("sums", "density", "confidence"):
-            for a, b, c in zip(*(getattr(p, name) for p in (one, other, again)), strict=True):
-                assert torch.equal(a, c) and torch.allclose(a, b, atol=1e-6)
+            for a, b in zip(getattr(one, name), getattr(other, name), strict=True):
+                assert torch.allclose(a, b, atol=1e-6)

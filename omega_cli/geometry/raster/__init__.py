@@ -11,18 +11,35 @@ from torch import Tensor
 from omega_cli.geometry.camera import Camera
 from omega_cli.kernels.mesh_raster import Fragments, rasterize_mesh
 
-__all__ = ["BACKENDS", "Fragments", "clip_vertices", "interpolate", "rasterize", "rasterize_views"]
+__all__ = [
+    "BACKENDS",
+    "Fragments",
+    "blend",
+    "clip_vertices",
+    "interpolate",
+    "rasterize",
+    "rasterize_views",
+]
 
 BACKENDS = ("auto", "native", "torch", "pytorch3d")
 
 
 def clip_vertices(vertices: Tensor, camera: Camera) -> Tensor:  # [V, 3] m -> [V, 4]
     """Homogeneous pixel coordinates (x, y, depth, w): pixel = (x / w, y / w), depth in metres."""
-    points = camera.to_camera(vertices)
-    K = camera.K.to(points)
-    z = points[:, 2]
-    w = torch.ones_like(z) if camera.model == "ortho" else z
-    return torch.stack([points[:, 0] * K[0, 0] + w * K[0, 2], points[:, 1] * K[1, 1] + w * K[1, 2], z, w], -1)
+    return _clip_views(vertices, [camera])[0]
+
+
+def _clip_views(vertices: Tensor, cameras: Sequence[Camera]) -> Tensor:  # [V, 3] m -> [B, V, 4]
+    """`clip_vertices` of several cameras, all at once: few launches."""
+    viewmats, Ks = (torch.stack([getattr(c, n) for c in cameras]).to(vertices) for n in ("viewmat", "K"))
+    points = vertices @ viewmats[:, :3, :3].mT + viewmats[:, None, :3, 3]
+    z = points[..., 2:]
+    if len({camera.model for camera in cameras}) > 1:
+        w = torch.cat([torch.ones_like(v) if c.model == "ortho" else v for c, v in zip(cameras, z.split(1))])
+    else:
+        w = torch.ones_like(z) if cameras[0].model == "ortho" else z
+    focal = Ks.diagonal(dim1=1, dim2=2)[:, None, :2]
+    return torch.cat([points[..., :2] * focal + w * Ks[:, None, :2, 2], z, w], -1)
 
 
 def rasterize(
@@ -70,8 +87,7 @@ def rasterize_views(
         views = [rasterize(vertices, faces, camera, backend=backend) for camera in cameras]
         return Fragments(*(torch.stack([getattr(v, f.name) for v in views]) for f in fields(Fragments)))
     with torch.no_grad():
-        clip = torch.stack([clip_vertices(vertices, camera) for camera in cameras])
-        return rasterize_mesh(clip, faces, sizes.pop(), backend=backend)
+        return rasterize_mesh(_clip_views(vertices, cameras), faces, sizes.pop(), backend=backend)
 
 
 def interpolate(
@@ -87,26 +103,54 @@ def interpolate(
     """
     index = fragments.face_index.flatten()
     weights = fragments.barycentric.reshape(-1, 3).to(values)
-    seen = index >= 0
     if not len(faces):
         out = values.new_zeros(len(index), values.shape[1])
     elif index.is_cuda:
-        # Choosing the covered pixels would wait for the device. The empty ones, of weight 0, borrow faces
-        # spread over the mesh: all on one, their gradients would queue for its three rows.
-        spread = torch.arange(len(index), device=index.device) % len(faces)
-        corners = faces.index_select(0, torch.where(seen, index, spread))
-        out = torch.where(seen[:, None], _Blend.apply(values, corners, weights), 0.0)
+        out = _interpolate_all(index, weights, faces, values)
     else:
-        pixel = torch.nonzero(seen).squeeze(1)
-        corners = faces.index_select(0, index.index_select(0, pixel))
-        blended = _Blend.apply(values, corners, weights.index_select(0, pixel))
-        out = values.new_zeros(len(index), values.shape[1]).index_copy(0, pixel, blended)
+        out = _interpolate_seen(index, weights, faces, values)
     return out.reshape(*fragments.face_index.shape, values.shape[1])
 
 
+def _interpolate_seen(index: Tensor, weights: Tensor, faces: Tensor, values: Tensor) -> Tensor:
+    """At the covered pixels alone; for a CPU."""
+    pixel = torch.nonzero(index >= 0).squeeze(1)
+    blended = blend(values, faces, index.index_select(0, pixel), weights.index_select(0, pixel))
+    return values.new_zeros(len(index), values.shape[1]).index_copy(0, pixel, blended)
+
+
+def _interpolate_all(index: Tensor, weights: Tensor, faces: Tensor, values: Tensor) -> Tensor:
+    """At every pixel: choosing the covered ones would wait for a GPU. The empty ones, of weight 0, borrow
+    faces spread over the mesh: all on one, their gradients would queue for its three rows."""
+    seen = index >= 0
+    spread = torch.arange(len(index), device=index.device).remainder_(len(faces))
+    blended = _gathered(values, faces, torch.where(seen, index, spread), weights)
+    return torch.where(seen[:, None], blended, 0.0)
+
+
+def blend(
+    values: Tensor,  # [V, C]
+    faces: Tensor,  # [F, 3]
+    face_index: Tensor,  # [n], in range
+    barycentric: Tensor,  # [n, 3]
+) -> Tensor:  # [n, C]
+    """Per-vertex values at surface points; differentiable with respect to `values`."""
+    if values.is_cuda:
+        return _gathered(values, faces, face_index, barycentric)
+    return _Blend.apply(values, faces.index_select(0, face_index), barycentric)
+
+
+def _gathered(values: Tensor, faces: Tensor, face_index: Tensor, barycentric: Tensor) -> Tensor:
+    """`blend` by three gathers: a GPU's embedding_bag is slow for bags of three, a CPU's is the faster."""
+    corners = values.index_select(0, faces.T.reshape(-1)).view(3, len(faces), values.shape[1])
+    picked = [(v.index_select(0, face_index), w) for v, w in zip(corners, barycentric.split(1, dim=1))]
+    out = picked[0][0] * picked[0][1]
+    return torch.addcmul(torch.addcmul(out, *picked[1]), *picked[2])
+
+
 class _Blend(torch.autograd.Function):
-    """Weighted sums of three rows each. torch's own gradient of embedding_bag sorts all the indices: ten
-    times the cost of adding the rows up."""
+    """Weighted sums of three rows each, for a CPU. torch's own gradient of embedding_bag sorts all the
+    indices: ten times the cost of adding the rows up."""
 
     @staticmethod
     def forward(values: Tensor, corners: Tensor, weights: Tensor) -> Tensor:  # [V, C], [n, 3] x 2 -> [n, C]

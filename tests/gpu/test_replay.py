@@ -1,0 +1,158 @@
+"""Work recorded as a CUDA graph and replayed: the same as the plain calls, whatever the inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from omega_cli.geometry.camera import orthographic, perspective
+from omega_cli.geometry.raster import rasterize
+from omega_cli.head.assets import load_head
+from omega_cli.kernels.uv_splat import uv_splat_pyramid
+from omega_cli.replay import Replayed
+from omega_cli.splat_uv.agreement import agreement_table
+from omega_cli.splat_uv.config import SplatUVConfig
+from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed, splat_replayed
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+LABELS = ("background", "skin", "eyes", "mouth_inside")
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def avatar(seed: int, size: int = 192) -> tuple:
+    """A head of random shape, its views in random colours and a random parsing of its photo, on the GPU."""
+    g = torch.Generator().manual_seed(seed)
+    model = load_head()
+    params = model.zeros().replace(betas=0.5 * torch.randn(model.S, generator=g))
+    offsets = 2e-3 * torch.randn(model.v_template.shape, generator=g)
+    vertices = model(params, offsets).vertices[0]
+    cameras = [orthographic(a, size, 0.2, id=str(a)) for a in (0.0, 90.0, 180.0 + 30 * seed)]
+    masks = [rasterize(vertices, model.faces, camera).mask.float()[None] for camera in cameras]
+    rgb = [torch.rand(3, size, size, generator=g) for _ in cameras]
+    labels = torch.randint(len(LABELS), (size, size), generator=g)
+    photo_camera = perspective(10.0, size, 0.2)
+    to = [[t.cuda() for t in images] for images in (rgb, masks)]
+    views = Views([c.to("cuda") for c in cameras], *to, torch.rand(3, generator=g).cuda())
+    agreement = agreement_table(LABELS).cuda()
+    photo = Photo(labels.cuda(), vertices.cuda(), photo_camera.to("cuda"), agreement)
+    return params.to("cuda"), offsets.cuda(), views, photo
+
+
+def assert_same(replayed: tuple, plain: tuple) -> None:
+    """Normals are summed in any order, so a pixel at a limit may fall to either side."""
+    (ours, identity, pixels), (theirs, wanted, counted) = replayed, plain
+    for name in ("features", "weight"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert ((a - b).abs() > 1e-5).float().mean() < 1e-3 and b.abs().mean() > 1e-2
+    torch.testing.assert_close(identity, wanted, atol=1e-6, rtol=1e-6)
+    assert (pixels - counted).abs().max() <= 4 and counted.min() > 1000
+
+
+def test_splat_uv_is_that_of_the_plain_calls_for_every_next_avatar():
+    head, config = SplatHead.of(load_head(device="cuda")), SplatUVConfig(uv_size=128)
+    for seed in range(5):
+        inputs = (*avatar(seed), config)
+        assert_same(splat_replayed(head, *inputs), splat_posed(head, *inputs))
+
+
+def test_results_are_the_callers_own():
+    head, config = SplatHead.of(load_head(device="cuda")), SplatUVConfig(uv_size=128, keep_views=True)
+    first, second = ((*avatar(seed), config) for seed in (0, 1))
+    for _ in range(2):
+        splat_replayed(head, *first)
+    kept = splat_replayed(head, *first)
+    features, sums = kept[0].features.clone(), kept[0].pyramids[0].sums[0].clone()
+    splat_replayed(head, *second)
+    assert torch.equal(kept[0].features, features) and torch.equal(kept[0].pyramids[0].sums[0], sums)
+
+
+def test_splat_uv_never_waits_for_the_gpu():
+    head, config = SplatHead.of(load_head(device="cuda")), SplatUVConfig(uv_size=128)
+    inputs = (*avatar(0), config)
+    for _ in range(3):  # constants are made once; the third is a replay
+        splat_posed(head, *inputs)
+        splat_replayed(head, *inputs)
+    torch.cuda.synchronize()
+    with never_waiting():
+        splat_posed(head, *inputs)
+        splat_replayed(head, *inputs)
+
+
+def pyramid(values: Tensor, uv: Tensor, weight: Tensor, marks: Tensor) -> list[Tensor]:
+    levels = uv_splat_pyramid(values, uv, (64, 64), 3, weight=weight, extra=marks, backend="native")
+    return [part for level in levels for part in level if part is not None]
+
+
+def test_the_splat_replays_bit_for_bit():
+    replayed, g = Replayed(pyramid), torch.Generator("cuda").manual_seed(0)
+    for _ in range(5):
+        sizes = [(2, 4000, 15), (2, 4000, 2), (2, 4000), (2, 4000, 2)]
+        inputs = [torch.rand(size, generator=g, device="cuda") for size in sizes]
+        for ours, plain in zip(replayed(*inputs), pyramid(*inputs), strict=True):
+            assert torch.equal(ours, plain) and ours.stride() == plain.stride()
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    left: Tensor
+    right: Tensor
+    factor: float = 1.0
+
+
+def test_each_kind_of_call_is_recorded_once_and_gradients_go_plain():
+    calls = []
+
+    def scaled_sum(pair: Pair, *, twice: bool) -> dict[str, Tensor]:
+        calls.append(pair.left.shape)
+        return {"sum": pair.factor * (pair.left + pair.right) * (2 if twice else 1)}
+
+    replayed = Replayed(scaled_sum)
+
+    def check(size: int, factor: float, twice: bool) -> None:
+        left, right = torch.rand(2, size, device="cuda")
+        out = replayed(Pair(left, right.double(), factor), twice=twice)["sum"]
+        torch.testing.assert_close(out, factor * (left + right.double()) * (1 + twice))
+
+    for _ in range(5):
+        check(10, 3.0, True)
+        check(10, 3.0, False)
+    assert len(calls) == 2 * 3  # plain, warming up, recording
+    check(10, 4.0, True)  # the kind used longest ago is forgotten
+    check(10, 3.0, True)
+    assert len(calls) == 2 * 3 + 2
+    leaf = torch.rand(7, device="cuda", requires_grad=True)
+    for _ in range(3):
+        (grad,) = torch.autograd.grad(replayed(Pair(leaf, leaf), twice=True)["sum"].sum(), leaf)
+        assert (grad == 4).all()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        check(10, 3.0, False)
+    check(10, 3.0, False)
+
+
+def test_a_function_that_waits_cannot_be_recorded_and_says_so():
+    replayed = Replayed(lambda t: t * t.sum().item())
+    t = torch.ones(3, device="cuda")
+    assert replayed(t).tolist() == [3, 3, 3]
+    with warnings.catch_warnings(), pytest.raises(RuntimeError, match="captur"):
+        warnings.simplefilter("ignore")
+        replayed(t)
+    torch.cuda.synchronize()
+    assert (t + 1).tolist() == [2, 2, 2]
