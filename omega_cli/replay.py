@@ -6,15 +6,15 @@ import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-P, R = ParamSpec("P"), TypeVar("R")
+R = TypeVar("R")
 
 
-class Replayed(Generic[P, R]):
+class Replayed(Generic[R]):
     """Calls `function`; on CUDA it records the second call of a kind and replays it from then on.
 
     The arguments and the result are tensors and hashable values, in dataclasses, tuples, lists and dicts.
@@ -27,13 +27,13 @@ class Replayed(Generic[P, R]):
     It is a plain call on the CPU, where a gradient is wanted, and while another graph is recorded.
     """
 
-    def __init__(self, function: Callable[P, R], keep: int = 2) -> None:
+    def __init__(self, function: Callable[..., R], keep: int = 2) -> None:
         self.function = function
         self.keep = keep
         self._kinds: OrderedDict[Hashable, _Recording | None] = OrderedDict()
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
         tensors: list[Tensor] = []
         kind = _kind((args, kwargs), tensors)
         if not _recordable(tensors):

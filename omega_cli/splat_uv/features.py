@@ -96,8 +96,10 @@ def _responses(rgb: Tensor, mask: Tensor, scale: float) -> Tensor:  # -> [K, 12,
     level = F.pad(middle, (1, 1, 1, 1), mode="replicate")
     left, right = level[..., 1:-1, :-2], level[..., 1:-1, 2:]
     above, below = level[..., :-2, 1:-1], level[..., 2:, 1:-1]
-    edge = torch.sqrt((0.5 * (right - left)) ** 2 + (0.5 * (below - above)) ** 2 + 1e-8) * sigma
-    blob = (0.25 * (right + left + below + above) - middle) * sigma**2
+    across, down = right - left, below - above
+    # sqrt((across / 2)^2 + (down / 2)^2 + 1e-8) * sigma; then (mean of the four - middle) * sigma^2
+    edge = torch.sqrt(torch.addcmul(1e-8 * sigma**2, torch.addcmul(across**2, down, down), sigma**2 / 4))
+    blob = torch.sub(right + left + below + above, middle, alpha=4) * (sigma**2 / 4)
     return torch.cat([edge[:, :, None], blob[:, :, None], smooth[:, :, 1:]], dim=2).flatten(1, 2) * mask
 
 

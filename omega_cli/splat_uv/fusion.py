@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from omega_cli.splat_uv.pyramid import UVPyramid, fill_masks, ratio, upsample_sums
+from omega_cli.splat_uv.pyramid import UVPyramid, fill_masks, inverse, ratio, upsample_sums
 
 COARSE_WEIGHT = 0.05  # ours: what a level counts against the next finer one, over all views
 
 
 def fusion_weights(
     densities: list[Tensor],  # L of [K, 1, R / 2^l, R / 2^l]
-    cosines: list[Tensor] | None,  # L of [K, 1, R, R], mean cosines at full size
+    cosines: Tensor | None,  # [K, L, R, R], mean cosines at full size
     view_weights: Tensor,  # [K, 1, 1, 1]
     power: float = 1.0,
-) -> list[Tensor]:
-    """W_{k,l} = gamma_k C_{k,l} * D_{k,l} (eq. 6), L maps [K, 1, R, R].
+) -> Tensor:  # [K, L, R, R]
+    """W_{k,l} = gamma_k C_{k,l} * D_{k,l} (eq. 6).
 
     C enters as the mean cosine (eq. 5, reading b) to `power`: 1 is the paper's; a higher one (ours) lets
     the view that faces a texel win more clearly. D enters as the share of the texel that level l supplies
@@ -28,9 +28,8 @@ def fusion_weights(
     density alone.
     """
     weights = [mask * COARSE_WEIGHT**level for level, mask in enumerate(fill_masks(densities))]
-    if cosines is None:
-        return weights
-    return [view_weights * c.clamp_min(0) ** power * w for c, w in zip(cosines, weights, strict=True)]
+    shares = torch.cat(weights, dim=1)
+    return shares if cosines is None else view_weights * cosines.clamp_min(0) ** power * shares
 
 
 def fuse_views(
@@ -53,14 +52,18 @@ def fuse_views(
     of_groups = gamma.split([len(group.density[0]) for group in groups])
     for pyramid, gammas in zip(groups, of_groups, strict=True):
         # Mean features and, as the last channel, mean cosines (C of eq. 5, reading b), at full size
-        means = [
-            upsample_sums(torch.cat(sums, dim=1), density, size)
-            for *sums, density in zip(pyramid.sums, pyramid.confidence, pyramid.density, strict=True)
-        ]
-        cosines = [ratio(sums[:, -1:], density) for sums, density in means] if visibility else None
+        sums, held = zip(
+            *(
+                upsample_sums(torch.cat(parts, dim=1), density, size)
+                for *parts, density in zip(pyramid.sums, pyramid.confidence, pyramid.density, strict=True)
+            ),
+            strict=True,
+        )
+        divided = inverse(torch.cat(held, dim=1))
+        cosines = torch.cat([level[:, -1:] for level in sums], dim=1) * divided if visibility else None
         weights = fusion_weights(pyramid.density, cosines, gammas, confidence_power)
-        for (sums, density), weight in zip(means, weights, strict=True):
-            mixed = mixed + (sums[:, :-1] * ratio(weight, density)).sum(0)
-            total = total + weight.sum(0)
-        seen = seen + weights[0].sum(0)
+        for level, share in zip(sums, (weights * divided).split(1, dim=1), strict=True):
+            mixed = mixed + (level[:, :-1] * share).sum(0)
+        total = total + weights.sum((0, 1))
+        seen = seen + weights[:, :1].sum(0)
     return ratio(mixed, total), seen

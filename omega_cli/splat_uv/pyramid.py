@@ -127,12 +127,11 @@ def fill_masks(density: list[Tensor]) -> list[Tensor]:
     Sparse texels are so filled from coarser ones without a visible switch.
     """
     size = density[0].shape[-1]
-    left = torch.ones_like(density[0])
-    masks = []
-    for level_density in density:
-        held = _held(upsample(level_density, size))
+    first, *coarser = _held(torch.cat([upsample(d, size) for d in density], dim=-3)).split(1, dim=-3)
+    masks, left = [first], 1 - first
+    for held in coarser:
         masks.append(left * held)
-        left = left * (1 - held)
+        left = left - masks[-1]
     return masks
 
 
