@@ -1,0 +1,200 @@
+"""What a data set's reader hands over: one instant, one source picture, the other cameras as truth.
+
+Every picture is opened when it is asked for. Cameras are pinholes of the picture as handed over (lens
+distortion removed), in the data set's own world: OpenCV axes, metres, pixel centres at +0.5.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol as Interface
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from omega_cli.errors import OmegaError
+from omega_cli.evaluate.protocol import Protocol
+from omega_cli.geometry.camera import Camera
+
+Picture = Callable[[], Tensor]
+MaybePicture = Callable[[], Tensor | None]
+
+READERS = ("nersemble", "ava256", "valid")
+
+
+def nothing() -> None:
+    """The picture that a data set does not have."""
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One camera's picture of one instant.
+
+    image() [3, H, W] in [0, 1] sRGB; mask() [1, H, W] in [0, 1], 1 on the person, None: the data set has
+    none; background() [3, H, W]: the same camera without anybody, for matting, or None; seen() [1, H, W]:
+    0 where the picture holds no measurement (outside the lens's field, outside the photo), None: all of it.
+    """
+
+    camera: Camera
+    image: Picture
+    mask: MaybePicture = nothing
+    background: MaybePicture = nothing
+    seen: MaybePicture = nothing
+
+    def cropped(self, box: Box, size: int) -> View:
+        """The square `box` of this picture at `size` px, and the camera that takes it.
+
+        What lies outside the picture is black, and 0 in mask() and in seen().
+        """
+        K = self.camera.K.clone()
+        K[0, 2] -= box.left
+        K[1, 2] -= box.top
+        camera = replace(self.camera, K=K, width=box.side, height=box.side).resized(size, size)
+        height, width = self.camera.height, self.camera.width
+
+        def cut(picture: MaybePicture) -> MaybePicture:
+            def read() -> Tensor | None:
+                whole = picture()
+                return None if whole is None else _cut(whole, box, size)
+
+            return read
+
+        def image() -> Tensor:
+            return _cut(self.image(), box, size)
+
+        def seen() -> Tensor:
+            whole = self.seen()
+            return _cut(torch.ones(1, height, width) if whole is None else whole, box, size)
+
+        return View(camera, image, cut(self.mask), cut(self.background), seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One instant of one person.
+
+    missing: ids of target cameras that have no picture of it (dropped by the recording), to be counted;
+    head_pose [4, 4] head -> world (m) as tracked by the data set, or None.
+    """
+
+    identity: str
+    sequence: str
+    frame: int
+    source: View
+    targets: list[View]
+    missing: tuple[str, ...] = ()
+    head_pose: Tensor | None = field(default=None)
+
+    @property
+    def key(self) -> str:
+        return f"{self.identity}/{self.sequence}/{self.frame:06d}"
+
+
+class Reader(Interface):
+    """What each module of omega_cli.data named in READERS offers."""
+
+    def freeze(self, root: Path, protocol: Protocol) -> Protocol:
+        """The same protocol with every frame named by its number; unchanged if it is so already."""
+        ...
+
+    def read(self, root: Path, protocol: Protocol) -> Iterator[Frame]:
+        """The protocol's frames, in its order (frozen first where need be)."""
+        ...
+
+
+def reader(dataset: str) -> Reader:
+    """The module that reads a data set."""
+    if dataset not in READERS:
+        raise OmegaError(f"No reader knows the data set {dataset!r}.", f"Known: {', '.join(READERS)}.")
+    return importlib.import_module(f"omega_cli.data.{dataset}")
+
+
+# --- the square that is compared --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Box:
+    """A square of a picture, in whole pixels (so that cropping resamples nothing); may reach outside."""
+
+    left: int
+    top: int
+    side: int
+
+
+def rig_centre(cameras: Sequence[Camera]) -> Tensor:  # [3] m
+    """The point nearest (least squares) to where all cameras look: a rig is aimed at the head."""
+    if len(cameras) < 2:
+        raise ValueError("a rig has at least two cameras")
+    A, b = torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for camera in cameras:
+        forward, position = camera.forward.double(), camera.position.double()
+        across = torch.eye(3, dtype=torch.float64) - torch.outer(forward, forward)
+        A += across
+        b += across @ position
+    # lstsq: parallel cameras leave the depth open, and the smallest solution will do
+    return torch.linalg.lstsq(A, b[:, None]).solution[:, 0].float()
+
+
+def head_box(camera: Camera, centre: Tensor, radius_m: float) -> Box:
+    """The square of `radius_m` (half its side, at the centre's depth) around the point `centre` [3]."""
+    pixel, depth = camera.project(centre.float())
+    if float(depth) <= 0:
+        raise ValueError(f"the head's centre lies behind camera {camera.id}")
+    focal = float(camera.K[0, 0] + camera.K[1, 1]) / 2
+    half = radius_m * focal / (1.0 if camera.model == "ortho" else float(depth))
+    side = max(1, round(2 * half))
+    return Box(round(float(pixel[0]) - side / 2), round(float(pixel[1]) - side / 2), side)
+
+
+def whole_box(camera: Camera) -> Box:
+    """The smallest square that holds the whole picture, centred on it."""
+    side = max(camera.width, camera.height)
+    return Box((camera.width - side) // 2, (camera.height - side) // 2, side)
+
+
+def standard_views(frame: Frame, protocol: Protocol, centre: Tensor | None = None) -> tuple[View, list[View]]:
+    """Source and targets as the protocol compares them: its crop at its size.
+
+    centre [3] m: of the head, where the caller knows better than the protocol's `crop_centre`.
+    """
+    views = [frame.source, *frame.targets]
+    if protocol.crop == "head" and centre is None:
+        if protocol.crop_centre == "rig":
+            centre = rig_centre([view.camera for view in views])
+        elif frame.head_pose is not None:
+            centre = frame.head_pose[:3, 3]
+        else:
+            raise OmegaError(
+                f"{frame.key} has no tracked head pose to crop around.",
+                'Give a protocol with "crop_centre": "rig".',
+            )
+    cropped = []
+    for view in views:
+        whole = protocol.crop == "whole" or centre is None
+        box = whole_box(view.camera) if whole else head_box(view.camera, centre, protocol.crop_radius_m)
+        cropped.append(view.cropped(box, protocol.size))
+    return cropped[0], cropped[1:]
+
+
+def compose(image: Tensor, mask: Tensor | None, background: str) -> Tensor:  # [..., 3, H, W]
+    """The person over the protocol's background; without a mask, or with "keep", the picture as it is."""
+    if mask is None or background == "keep":
+        return image
+    return image * mask + (0.0 if background == "black" else 1.0) * (1 - mask)
+
+
+def _cut(picture: Tensor, box: Box, size: int) -> Tensor:  # [C, H, W] -> [C, size, size]
+    height, width = picture.shape[-2:]
+    right, bottom = box.left + box.side - width, box.top + box.side - height
+    square = functional.pad(picture, (-box.left, right, -box.top, bottom))
+    if size == box.side:
+        return square
+    smooth = functional.interpolate(
+        square[None], (size, size), mode="bilinear", align_corners=False, antialias=size < box.side
+    )
+    return smooth[0].clamp(0, 1)
