@@ -91,12 +91,20 @@ def _torch() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
+    import torch
+
     from omega_cli.kernels import _backend
 
     try:
         yield Finding("CPU kernels", "ok", _backend.location())
     except OmegaError as error:
         yield Finding("CPU kernels", "broken", error.message.splitlines()[0], error.hint)
+    if not torch.cuda.is_available():
+        return
+    try:
+        yield Finding("CUDA kernels", "ok", _backend.location("cuda"))
+    except OmegaError as error:  # the references run instead, on the GPU as well
+        yield Finding("CUDA kernels", "optional", error.message.splitlines()[0], error.hint)
 
 
 def _cuda() -> Iterator[Finding]:
