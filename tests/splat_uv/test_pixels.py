@@ -9,7 +9,7 @@ import torch
 
 from omega_cli.geometry.camera import orthographic, perspective
 from omega_cli.splat_uv.canonical import canonical_map
-from omega_cli.splat_uv.pixels import depth_edges, part_edges, pixel_samples, view_samples
+from omega_cli.splat_uv.pixels import depth_edges, part_edges, pixel_samples, spread_max, view_samples
 
 SIDE = 160
 AZIMUTHS = (0, 45, 90, 180, 270, 315)
@@ -100,6 +100,15 @@ def test_edges_of_depth_and_of_parts() -> None:
     part[:, 1:6], part[:, 6:10] = 0, 1
     near = part_edges(part)[5]
     assert near.tolist() == [False] * 5 + [True] * 2 + [False] * 4
+
+
+@pytest.mark.parametrize("shape", [(2, 33, 40), (1, 1, 9), (7, 2), (1, 1)])
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_the_largest_value_around_is_that_of_pooling(shape, radius) -> None:
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    before = image.clone()
+    pooled = torch.nn.functional.max_pool2d(image.view(1, -1, *shape[-2:]), 2 * radius + 1, 1, radius)
+    assert torch.equal(spread_max(image, radius), pooled.view(shape)) and torch.equal(image, before)
 
 
 @pytest.mark.parametrize("azimuth", AZIMUTHS)
