@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,14 @@ def test_no_cuda_when_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_unknown_backend() -> None:
     with pytest.raises(ValueError, match="backend must be auto, native or torch, got 'gpu'"):
         _backend.choose("gpu")
+
+
+def test_the_cuda_library_that_was_built_here_is_the_one_that_python_calls() -> None:
+    """Loads without a GPU: it brings its own runtime and looks for a driver at the first launch only."""
+    library = Path(build.__file__).parent / build.CUDA_LIBRARY
+    if build.find_nvcc() is None or not library.exists():
+        pytest.skip("no nvcc here, or installed without it")
+    loaded = _backend._load(library, build.cuda_source_hash())
+    sources = [path.read_text() for path in Path(build.__file__).parent.glob("*.py")]
+    called = {name for text in sources for name in re.findall(r"omega_cuda_\w+", text)}
+    assert "omega_cuda_uv_splat" in called and all(hasattr(loaded, name) for name in called)
