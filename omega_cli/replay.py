@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,13 +25,14 @@ class Replayed(Generic[R]):
     CPU. What is returned belongs to the caller. The last `keep` kinds are remembered, each recorded one
     with all the memory that the function needs.
 
-    It is a plain call on the CPU, where a gradient is wanted, and while another graph is recorded.
+    It is a plain call on the CPU, where a gradient is wanted, and while another graph is recorded; and,
+    with a warning, where recording fails, for want of memory say.
     """
 
     def __init__(self, function: Callable[..., R], keep: int = 2) -> None:
         self.function = function
         self.keep = keep
-        self._kinds: OrderedDict[Hashable, _Recording | None] = OrderedDict()
+        self._kinds: OrderedDict[Hashable, _Recording | Literal["once", "plain"]] = OrderedDict()
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:
@@ -42,17 +44,28 @@ class Replayed(Generic[R]):
         device = tensors[0].device
         kind = (kind, torch.is_grad_enabled(), torch.is_autocast_enabled(device.type))
         with torch.cuda.device(device):
-            if kind not in self._kinds:  # a single call is not worth a recording
-                result = self.function(*args, **kwargs)
-                self._kinds[kind] = None
+            recording = self._kinds.get(kind)
+            if recording == "once":
+                recording = self._kinds[kind] = self._recorded(args, kwargs, tensors)
+            if isinstance(recording, _Recording):
+                self._kinds.move_to_end(kind)
+                return recording.replay(tensors)
+            result = self.function(*args, **kwargs)
+            if recording is None:  # a single call is not worth a recording
+                self._kinds[kind] = "once"
                 while len(self._kinds) > self.keep:
                     self._kinds.popitem(last=False)
-                return result
-            recording = self._kinds[kind]
-            if recording is None:
-                recording = self._kinds[kind] = _Recording(self.function, args, kwargs, tensors)
-            self._kinds.move_to_end(kind)
-            return recording.replay(tensors)
+            return result
+
+    def _recorded(
+        self, args: tuple, kwargs: dict[str, Any], tensors: list[Tensor]
+    ) -> _Recording | Literal["plain"]:
+        try:
+            return _Recording(self.function, args, kwargs, tensors)
+        except RuntimeError as error:  # torch's, of memory and of what a recording does not allow
+            cause = (str(error).splitlines() or [""])[0]
+            warnings.warn(f"called plainly, as it cannot be recorded as a CUDA graph: {cause}", stacklevel=3)
+            return "plain"
 
 
 class _Recording:
