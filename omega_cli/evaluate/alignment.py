@@ -1,0 +1,112 @@
+"""Where the avatar stands in a data set's world: landmarks triangulated from its pictures, then a similarity.
+
+One picture leaves the head's size and distance open, and every camera from the side would see the error.
+Methods that are trained on tracked data get the head's place from that tracking, which uses all cameras; we
+take it from the same pictures by landmarks alone. Shape and colour come from the source picture only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from omega_cli.geometry.camera import Camera
+
+LEAST_VIEWS = 2
+STRAY = 0.5  # ours: a camera is left out when the others then agree this much better
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x -> scale R x + t, head frame to the data set's world (metres both)."""
+
+    scale: Tensor  # []
+    R: Tensor  # [3, 3]
+    t: Tensor  # [3]
+
+    def __call__(self, points: Tensor) -> Tensor:  # [..., 3] -> [..., 3]
+        return self.scale * points @ self.R.T + self.t
+
+    def seen_by(self, camera: Camera) -> Camera:
+        """The camera as it stands in the head's frame, where the same pixels see the same points.
+
+        Depths are divided by `scale`, which a pinhole does not notice; an orthographic camera's pixels per
+        metre are multiplied by it.
+        """
+        turn, shift = camera.viewmat[:3, :3].to(self.R), camera.viewmat[:3, 3].to(self.R)
+        viewmat, K = torch.eye(4).to(self.R), camera.K.to(self.R).clone()
+        viewmat[:3, :3] = turn @ self.R
+        viewmat[:3, 3] = (turn @ self.t + shift) / self.scale
+        if camera.model == "ortho":
+            K[0, 0] *= self.scale
+            K[1, 1] *= self.scale
+        return replace(camera, viewmat=viewmat, K=K)
+
+
+def rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Origins and unit directions [L, 3] in the world of pixels [L, 2]."""
+    near = camera.unproject(pixels, torch.full_like(pixels[:, 0], 0.5))
+    far = camera.unproject(pixels, torch.ones_like(pixels[:, 0]))
+    return near, torch.nn.functional.normalize(far - near, dim=1)
+
+
+def triangulate(
+    pixels: Sequence[Tensor],  # V of [L, 2] px
+    cameras: Sequence[Camera],  # V
+) -> tuple[Tensor, Tensor]:
+    """Points [L, 3] nearest (least squares) to their rays, and the root mean square error [V] px per camera.
+
+    A camera that sees the points elsewhere is left out, one after the other, while that brings the error of
+    the others below STRAY times what it was. Raises ValueError for fewer than LEAST_VIEWS cameras.
+    """
+    if len(cameras) < LEAST_VIEWS:
+        raise ValueError(f"triangulation needs {LEAST_VIEWS} cameras, got {len(cameras)}")
+    exact = [camera.to(p.device, torch.float64) for p, camera in zip(pixels, cameras, strict=True)]
+    cast = [rays(p.double(), camera) for p, camera in zip(pixels, exact, strict=True)]
+
+    def solve(used: list[int]) -> tuple[Tensor, Tensor]:
+        points = _nearest([cast[i] for i in used])
+        gaps = [c.project(points)[0] - p.double() for p, c in zip(pixels, exact, strict=True)]
+        return points, torch.stack([gap.square().sum(1).mean().sqrt() for gap in gaps])
+
+    used = list(range(len(cameras)))
+    points, error = solve(used)
+    while len(used) > LEAST_VIEWS:
+        rests = [[j for j in used if j != i] for i in used]
+        best = min(rests, key=lambda rest: float(solve(rest)[1][rest].mean()))
+        fewer, fewer_error = solve(best)
+        if fewer_error[best].mean() >= STRAY * error[used].mean():
+            break
+        used, points, error = best, fewer, fewer_error
+    return points, error
+
+
+def _nearest(cast: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    A, b = torch.zeros(1), torch.zeros(1)
+    for origin, direction in cast:
+        across = torch.eye(3).to(origin) - direction[:, :, None] * direction[:, None]
+        A, b = A.to(origin) + across, b.to(origin) + (across @ origin[:, :, None])
+    return torch.linalg.solve(A, b)[..., 0]
+
+
+def similarity(source: Tensor, target: Tensor) -> Similarity:  # [L, 3] each
+    """The similarity that takes source points nearest to the target points (Umeyama 1991)."""
+    a, b = source.double(), target.double()
+    centre_a, centre_b = a.mean(0), b.mean(0)
+    a, b = a - centre_a, b - centre_b
+    U, S, Vt = torch.linalg.svd(b.T @ a / len(a))
+    sign = torch.ones(3, dtype=a.dtype)
+    sign[2] = torch.det(U @ Vt).sign()
+    R = U @ torch.diag(sign) @ Vt
+    scale = (S * sign).sum() / a.square().sum(1).mean()
+    return Similarity(scale.float(), R.float(), (centre_b - scale * R @ centre_a).float())
+
+
+def azimuth_elevation(camera: Camera) -> tuple[float, float]:
+    """Degrees at which a camera, in the head's frame, looks at the head: 0 the face, + the subject's left."""
+    back = -camera.forward.double()
+    azimuth = torch.rad2deg(torch.atan2(back[0], back[2]))
+    return float(azimuth), float(torch.rad2deg(torch.asin(back[1].clamp(-1, 1))))

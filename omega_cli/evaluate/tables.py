@@ -1,0 +1,120 @@
+"""From one row per picture to the tables that are read: means, intervals, azimuths, Tab. 2 and 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+PAPER = {
+    "nersemble": {"psnr": 23.221, "ssim": 0.8051, "lpips_alex": 0.1435, "csim": 0.6714, "dreamsim": 0.0950},
+    "ava256": {"psnr": 23.244, "ssim": 0.7734, "lpips_alex": 0.1592, "csim": 0.5403, "dreamsim": 0.1651},
+}
+"""Tab. 2, the paper's own rows. Its LPIPS network is not stated; alex is the field's default."""
+
+LOWER_IS_BETTER = ("lpips", "dreamsim", "holes")
+SECTORS = (("front", 0.0, 22.5), ("±45", 22.5, 67.5), ("±90", 67.5, 112.5), ("back", 112.5, 180.1))
+RESAMPLES = 1000
+
+Row = Mapping[str, object]
+
+
+def metric_names(rows: Sequence[Row]) -> list[str]:
+    """Columns that hold numbers of a metric, in the order in which they first appear."""
+    keys = ("identity", "sequence", "frame", "camera", "azimuth", "elevation", "variant")
+    return list(dict.fromkeys(name for row in rows for name in row if name not in keys))
+
+
+def mean(rows: Sequence[Row], name: str) -> float:
+    """Mean over pictures, those without a value (NaN, none) left out; NaN when nothing is left."""
+    values = _values(rows, name)
+    return float(values.mean()) if len(values) else math.nan
+
+
+def interval(rows: Sequence[Row], name: str, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over people: whole identities are drawn, for a person's pictures
+    are no independent samples."""
+    people = sorted({str(row["identity"]) for row in rows})
+    sums = np.array([_values([r for r in rows if r["identity"] == p], name).sum() for p in people])
+    counts = np.array([len(_values([r for r in rows if r["identity"] == p], name)) for p in people])
+    draws = np.random.default_rng(seed).integers(len(people), size=(RESAMPLES, len(people)))
+    total = counts[draws].sum(1)
+    if not total.any():
+        return math.nan, math.nan
+    means = sums[draws].sum(1)[total > 0] / total[total > 0]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _values(rows: Sequence[Row], name: str) -> np.ndarray:
+    numbers = [float(row[name]) for row in rows if isinstance(row.get(name), (int, float))]  # type: ignore[arg-type]
+    return np.array([n for n in numbers if math.isfinite(n)])
+
+
+def sector(azimuth: float) -> str:
+    """Which of SECTORS a camera at `azimuth` degrees belongs to."""
+    away = abs((azimuth + 180) % 360 - 180)
+    return next(name for name, low, high in SECTORS if low <= away < high)
+
+
+def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, object]:
+    """Everything that summary.json says about one variant: overall with intervals, by sector, by person."""
+    names = metric_names(rows)
+
+    def means(part: Sequence[Row]) -> dict[str, float]:
+        return {name: _rounded(mean(part, name)) for name in names}
+
+    by_sector = {s: [r for r in rows if sector(float(r["azimuth"])) == s] for s, *_ in SECTORS}  # type: ignore[arg-type]
+    people = sorted({str(row["identity"]) for row in rows})
+    return {
+        "pictures": len(rows),
+        "identities": len(people),
+        "mean": means(rows),
+        "interval_95": {n: [_rounded(v) for v in interval(rows, n, seed)] for n in names},
+        "by_sector": {s: {"pictures": len(part), **means(part)} for s, part in by_sector.items() if part},
+        "by_identity": {p: means([r for r in rows if r["identity"] == p]) for p in people},
+        "without_value": {n: len(rows) - len(_values(rows, n)) for n in names},
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if not math.isfinite(value) else round(value, 5)
+
+
+def markdown(variants: Mapping[str, Sequence[Row]], dataset: str, seed: int = 0) -> str:
+    """table.md: one line a variant (with the paper's own row where there is one), then the sectors."""
+    names = metric_names([row for rows in variants.values() for row in rows])
+    lines = [_line(["", *(_titled(name) for name in names)]), _line(["---", *("--:" for _ in names)])]
+    for variant, rows in variants.items():
+        cells = []
+        for name in names:
+            low, high = interval(rows, name, seed)
+            cells.append(f"{_shown(mean(rows, name))} ({_shown(low)} to {_shown(high)})")
+        lines.append(_line([variant, *cells]))
+    if dataset in PAPER:
+        paper = PAPER[dataset]
+        cells = [_shown(paper[name]) if name in paper else "–" for name in names]
+        lines.append(_line(["paper, Tab. 2", *cells]))
+    lines += ["", "By azimuth (0: the face is seen from the front):", ""]
+    lines += [_line(["", "pictures", *map(_titled, names)]), _line(["---", "--:", *("--:" for _ in names)])]
+    for variant, rows in variants.items():
+        for name, *_ in SECTORS:
+            part = [row for row in rows if sector(float(row["azimuth"])) == name]  # type: ignore[arg-type]
+            if part:
+                values = [_shown(mean(part, metric)) for metric in names]
+                lines.append(_line([f"{variant}, {name}", str(len(part)), *values]))
+    return "\n".join(lines) + "\n"
+
+
+def _titled(name: str) -> str:
+    arrow = "↓" if name.startswith(LOWER_IS_BETTER) else "↑"
+    return f"{name} {arrow}"
+
+
+def _shown(value: float) -> str:
+    return "–" if not math.isfinite(value) else f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
