@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -79,7 +79,8 @@ class Frame:
     """One instant of one person.
 
     missing: ids of target cameras that have no picture of it (dropped by the recording), to be counted;
-    head_pose [4, 4] head -> world (m) as tracked by the data set, or None.
+    head_pose [4, 4] head -> world (m) as tracked by the data set, or None; rig_centre [3] m: `rig_centre`
+    of all calibrated cameras, whether they have a picture or not (None: of those that are here).
     """
 
     identity: str
@@ -88,7 +89,8 @@ class Frame:
     source: View
     targets: list[View]
     missing: tuple[str, ...] = ()
-    head_pose: Tensor | None = field(default=None)
+    head_pose: Tensor | None = None
+    rig_centre: Tensor | None = None
 
     @property
     def key(self) -> str:
@@ -165,7 +167,8 @@ def standard_views(frame: Frame, protocol: Protocol, centre: Tensor | None = Non
     views = [frame.source, *frame.targets]
     if protocol.crop == "head" and centre is None:
         if protocol.crop_centre == "rig":
-            centre = rig_centre([view.camera for view in views])
+            known = frame.rig_centre
+            centre = rig_centre([view.camera for view in views]) if known is None else known
         elif frame.head_pose is not None:
             centre = frame.head_pose[:3, 3]
         else:
@@ -190,8 +193,12 @@ def compose(image: Tensor, mask: Tensor | None, background: str) -> Tensor:  # [
 
 def _cut(picture: Tensor, box: Box, size: int) -> Tensor:  # [C, H, W] -> [C, size, size]
     height, width = picture.shape[-2:]
-    right, bottom = box.left + box.side - width, box.top + box.side - height
-    square = functional.pad(picture, (-box.left, right, -box.top, bottom))
+    square = picture.new_zeros(picture.shape[0], box.side, box.side)
+    left, right = max(box.left, 0), min(box.left + box.side, width)
+    top, bottom = max(box.top, 0), min(box.top + box.side, height)
+    if left < right and top < bottom:
+        rows, columns = slice(top - box.top, bottom - box.top), slice(left - box.left, right - box.left)
+        square[:, rows, columns] = picture[:, top:bottom, left:right]
     if size == box.side:
         return square
     smooth = functional.interpolate(

@@ -160,7 +160,7 @@ class Protocol:
         return sum(len(sample.frames) + len(sample.fractions) for sample in self.samples)
 
     def restricted(self, identities: Sequence[str] = (), frames: int = 0) -> Protocol:
-        """A smaller measurement of the same kind: some identities, at most `frames` of each sample, spread over it."""
+        """A smaller measurement: some identities, at most `frames` of each sample, spread over it."""
         unknown = [identity for identity in identities if identity not in self.identities]
         if unknown:
             raise OmegaError(
@@ -325,7 +325,7 @@ def standard(dataset: str, seed: int = 0) -> Protocol:
         )
     if dataset == "valid":
         samples = tuple(Sample(identity, "neutral", frames=(0,)) for identity in VALID_IDENTITIES)
-        cameras = [f"az{azimuth:03d}_el{e:+03d}" for e in (0, 30, -15) for azimuth in range(0, 360, 45)]
+        cameras = [f"az{azimuth:03d}_el{e:+03d}" for e in (0, 20, 45) for azimuth in range(0, 360, 45)]
         return Protocol(
             "valid", "valid", samples, cameras[0], tuple(cameras[1:]),
             crop="whole", crop_centre="head_pose", mask="dataset", seed=seed,
