@@ -1,0 +1,1 @@
+"""Ground truth: readers of multi-view data sets, and the studio that makes its own."""

@@ -1,0 +1,93 @@
+"""The head's UV map as a canvas: what lies under every texel. The same for all people of one head model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omega_cli.geometry.uvmap import rasterize_uv, texel_values
+from omega_cli.head.model import HeadModel
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """rest [H, W, 3] m: template point under each texel; lift [H, W, 3, 2]: template displacement that a
+    height's slope over (u, v), in m per texel, gives to the normal; regions: name -> [H, W] share in
+    [0, 1]; scalp_field [H, W]: soft nearness to the scalp, 0.5 at its border; covered [H, W] bool; source
+    [H, W] long: the flat index of the nearest covered texel (gutters copy it, so that no seam shows)."""
+
+    rest: Tensor
+    lift: Tensor
+    regions: dict[str, Tensor]
+    scalp_field: Tensor
+    covered: Tensor
+    source: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.rest.shape[0]
+
+    def padded(self, texture: Tensor) -> Tensor:  # [C, H, W] -> the same with filled gutters
+        return texture.flatten(1)[:, self.source.flatten()].view_as(texture)
+
+
+def make_atlas(model: HeadModel, size: int) -> Atlas:
+    """Rasterise the head's UV layout once."""
+    raster = rasterize_uv(model.uvs, model.uv_faces, size)
+    rest = texel_values(model.v_template, model.faces, raster)
+    names = [name for name in model.regions if name != "skin"]
+    shares = texel_values(
+        torch.stack([model.regions[name].float() for name in names], 1), model.faces, raster
+    ).unbind(-1)
+    regions = dict(zip(names, shares, strict=True))
+    blurred = _blur(regions["scalp"] * raster.covered, size / 28)
+    weight = _blur((raster.covered & (_v(size) < 0.894)[:, None].to(raster.covered.device)).float(), size / 28)
+    return Atlas(
+        rest, _lift(model, raster.face_index, size), regions, blurred / weight.clamp_min(1e-3), raster.covered,
+        _nearest(raster.covered),
+    )  # fmt: skip
+
+
+def _v(size: int) -> Tensor:
+    return (torch.arange(size) + 0.5) / size
+
+
+def _lift(model: HeadModel, face_index: Tensor, size: int) -> Tensor:
+    """Per texel the matrix [3, 2] that turns a height's slope (m per texel) into a tangent vector: the
+    pseudo-inverse of the map from texels to metres, transposed."""
+    p, q = model.v_template[model.faces], model.uvs[model.uv_faces] * size
+    edges = torch.stack([p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]], -1)  # [F, 3, 2] m
+    steps = torch.stack([q[:, 1] - q[:, 0], q[:, 2] - q[:, 0]], -1)  # [F, 2, 2] texels
+    det = steps[:, 0, 0] * steps[:, 1, 1] - steps[:, 0, 1] * steps[:, 1, 0]
+    inverse = torch.stack([steps[:, 1, 1], -steps[:, 0, 1], -steps[:, 1, 0], steps[:, 0, 0]], -1)
+    tangent = edges @ (inverse / det.abs().clamp_min(1e-9)[:, None] * det.sign()[:, None]).view(-1, 2, 2)
+    gram = tangent.mT @ tangent
+    d = gram[:, 0, 0] * gram[:, 1, 1] - gram[:, 0, 1] ** 2
+    adjugate = torch.stack([gram[:, 1, 1], -gram[:, 0, 1], -gram[:, 1, 0], gram[:, 0, 0]], -1)
+    matrix = tangent @ (adjugate / d.clamp_min(1e-16)[:, None]).view(-1, 2, 2)
+    matrix = matrix.clamp(-6e3, 6e3)
+    return torch.where((face_index >= 0)[..., None, None], matrix[face_index.clamp_min(0)], 0.0)
+
+
+def _blur(image: Tensor, sigma: float) -> Tensor:
+    radius = int(3 * sigma)
+    x = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    out = F.conv2d(image[None, None], kernel[None, None, :, None], padding=(radius, 0))
+    return F.conv2d(out, kernel[None, None, None, :], padding=(0, radius))[0, 0]
+
+
+def _nearest(covered: Tensor, reach: int = 6) -> Tensor:
+    """[H, W] flat index of a covered texel near each one, found by growing `reach` texels."""
+    size = covered.shape[0]
+    index = torch.arange(size * size, device=covered.device).view(size, size)
+    index = torch.where(covered, index, -1)
+    for _ in range(reach):
+        grown = F.max_pool2d(index[None, None].float() if size * size < 2**24 else index[None, None].double(),
+                             3, 1, 1)[0, 0].long()  # fmt: skip
+        index = torch.where(index >= 0, index, grown)
+    return torch.where(index >= 0, index, 0)

@@ -1,0 +1,197 @@
+"""A person: identity, painted skin, hair, clothes, and the shade that they cast on themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omega_cli.data.studio import cloth, hair
+from omega_cli.data.studio.atlas import Atlas, make_atlas
+from omega_cli.data.studio.look import Draw, Look, sample_look
+from omega_cli.data.studio.noise import strand_noise
+from omega_cli.data.studio.occlusion import visibility
+from omega_cli.data.studio.skin import LABEL, Paint, beard_cover, paint
+from omega_cli.data.studio.styles import beard_style, style_of
+from omega_cli.geometry.mesh import vertex_normals
+from omega_cli.head.model import HeadModel
+
+SPREAD = 0.85  # of betas: the prior's own 1.0 draws a caricature in thirty
+LIMIT = 2.2
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What people are made of; `load_sources` reads it once."""
+
+    model: HeadModel
+    atlas: Atlas
+
+
+def load_sources(texture_size: int = 768) -> Sources:
+    """The committed open head and its canvas, on the CPU."""
+    from omega_cli.head.assets import load_head
+
+    model = load_head()
+    return Sources(model, make_atlas(model, texture_size))
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Geometry beside the head: hair, beard, cloth. vertices, normals, tangents [V, 3] (canonical, m);
+    colours [V, 3] sRGB; uv [V, 2] of the strand detail; hair, gloss, labels [V]; faces [F, 3] from 0; roots
+    [V]: the head vertex that each one moves with."""
+
+    vertices: Tensor
+    normals: Tensor
+    tangents: Tensor
+    colours: Tensor
+    uv: Tensor
+    hair: Tensor
+    labels: Tensor
+    faces: Tensor
+    roots: Tensor
+
+
+@dataclass(frozen=True)
+class Person:
+    """One generated person in the canonical pose.
+
+    betas [S] and offsets [V, 3] (cloth standing off the skin) make `canonical` [V, 3] m; normals [V, 3];
+    paint: the head's texture; extras: hair and clothes; detail [1, R, C]: strand texture;
+    visible [V + E, D]: see `occlusion.visibility`.
+    """
+
+    seed: int
+    model: HeadModel
+    look: Look
+    betas: Tensor
+    offsets: Tensor
+    canonical: Tensor
+    paint: Paint
+    extras: Extras
+    detail: Tensor
+    visible: Tensor
+    curl: float = 0.0
+
+    @property
+    def faces(self) -> Tensor:  # head first, extras after
+        return torch.cat([self.model.faces, self.extras.faces + len(self.canonical)])
+
+
+def generator(seed: int, purpose: int) -> torch.Generator:
+    """One stream of random numbers for each purpose of each person."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + purpose * 7_919 + 12_345) % (2**63 - 1))
+
+
+def sample_person(seed: int, sources: Sources) -> Person:
+    """The person of that seed: always the same one. Computed on the CPU."""
+    model, atlas = sources.model, sources.atlas
+    betas = (SPREAD * torch.randn(model.S, generator=generator(seed, 0))).clamp(-LIMIT, LIMIT)
+    look = sample_look(generator(seed, 1))
+    painted = paint(atlas, look, generator(seed, 2))
+    albedo, dressed = cloth.clothe(atlas, look, painted.albedo, generator(seed, 3))
+    labels = torch.where(atlas.padded(dressed[None])[0] > 0.5, LABEL["cloth"], painted.labels)
+    gloss = painted.gloss * (1 - 0.9 * dressed)
+    painted = Paint(atlas.padded(albedo), painted.relief * (dressed < 0.5), gloss, labels, painted.hair)
+    offsets = _dress(model, betas, look)
+    canonical = model.identity(betas, offsets)
+    normals = vertex_normals(canonical, model.faces)
+    torso = cloth.shoulders(canonical, model.faces, model.regions["boundary"], look, Draw(generator(seed, 4)))
+    strands, curl = _grow_all(sources, seed, look, painted, canonical, normals, torso)
+    extras = _extras(strands, torso, look, generator(seed, 5))
+    every = torch.cat([canonical, extras.vertices])
+    faces = torch.cat([model.faces, extras.faces + len(canonical)])
+    centre = torch.tensor([0.0, 0.0, -0.01])
+    rows = generator(seed, 6)
+    return Person(
+        seed, model, look, betas, offsets, canonical, painted, extras,
+        strand_noise(256, 512, 24 if curl else 64, rows), visibility(every, faces, centre), curl,
+    )  # fmt: skip
+
+
+def _dress(model: HeadModel, betas: Tensor, look: Look) -> Tensor:
+    """[V, 3] m: skin under the cloth moves out by the cloth's thickness."""
+    body = model.regions["neck"] | model.regions["boundary"]
+    under = (cloth.neckline(model.v_template, look.collar) / 0.004).clamp(0, 1) * body
+    normals = vertex_normals(model.identity(betas), model.faces)
+    return cloth.THICKNESS * under[:, None] * normals
+
+
+def _anchors(model: HeadModel, canonical: Tensor, normals: Tensor, torso: cloth.Torso) -> hair.Anchors:
+    points = model.landmark_points(canonical, "ibug68")
+    eyes = points[36:48]
+    regions = model.regions
+    lying = regions["face"] | regions["neck"] | regions["scalp"]
+    lying = lying & ~regions["lips"] & ~regions["mouth_inside"] & ~regions["eyes"]
+    index = torch.nonzero(lying)[:, 0][::4]
+    keep = torso.vertices[:, 1] > -0.30
+    return hair.Anchors(
+        float(eyes[:, 1].mean()), float(eyes[:, 0].abs().max()),
+        torch.cat([canonical[index], torso.vertices[keep]]), torch.cat([normals[index], torso.normals[keep]]),
+        torch.cat([regions["scalp"][index].float(), torch.zeros(int(keep.sum()))]),
+    )  # fmt: skip
+
+
+def _at_faces(model: HeadModel, texture: Tensor) -> Tensor:
+    """[F] texture value [S, S] in the middle of every face."""
+    middle = model.uvs[model.uv_faces].mean(1)
+    return F.grid_sample(texture[None, None], (2 * middle - 1)[None, None], align_corners=False)[0, 0, 0]
+
+
+def _grow_all(
+    sources: Sources, seed: int, look: Look, painted: Paint, canonical: Tensor, normals: Tensor, torso: cloth.Torso
+) -> tuple[list[tuple[hair.Ribbons, bool]], float]:
+    """Ribbons of hair and beard (True: a beard), and the hair's curl."""
+    model = sources.model
+    draw = Draw(generator(seed, 7))
+    anchors = _anchors(model, canonical, normals, torso)
+    out: list[tuple[hair.Ribbons, bool]] = []
+    style = style_of(look, draw)
+    rng = generator(seed, 8)
+    if style is not None:
+        density = _at_faces(model, painted.hair).clamp_min(0) ** 1.5
+        roots = hair.sample_roots(canonical, normals, model.faces, density, style.strands, rng)
+        grown = hair.grow(roots, style, anchors, rng)
+        out.append((hair.ribbons(grown, rng), False))
+        if style.tail == "bun":
+            knot = torch.tensor([0.0, anchors.eye_y + style.knot[0], style.knot[1]])
+            near = (canonical - knot).square().sum(1).argmin()
+            centre = canonical[near] + 0.018 * normals[near]
+            out.append((hair.ribbons(hair.bun(centre, draw.uniform(0.026, 0.042), int(near), rng), rng), False))
+    beard = beard_style(look.beard, draw)
+    if beard is not None:
+        where = _at_faces(model, beard_cover(sources.atlas, look.beard, generator(seed, 2)))
+        roots = hair.sample_roots(canonical, normals, model.faces, where.clamp_min(0) ** 1.5, beard.strands, rng)
+        out.append((hair.ribbons(hair.grow(roots, beard, anchors, rng), rng), True))
+    return out, style.curl if style is not None else 0.0
+
+
+def _extras(
+    grown: list[tuple[hair.Ribbons, bool]], torso: cloth.Torso, look: Look, rng: torch.Generator
+) -> Extras:
+    count = len(torso.vertices)
+    zero = torch.zeros(count)
+    up = torch.tensor([0.0, 1.0, 0.0]).expand(count, 3)
+    parts = [(torso.vertices, torso.normals, up, torso.colours, torch.zeros(count, 2), zero,
+              zero.long() + LABEL["cloth"], torso.roots)]  # fmt: skip
+    faces, start = [torso.faces], count
+    greys = torch.tensor([0.72, 0.71, 0.70])
+    for ribbons, beard in grown:
+        tint = ribbons.tint[:, None]
+        t = ribbons.along[:, None] ** 2
+        colour = look.hair + t * (look.tips - look.hair)
+        pepper = ((tint * 12.9).sin() * 0.5 + 0.5 < 0.35 * look.grey).float()
+        colour = colour + 0.5 * pepper * (greys - colour)
+        colour = colour * (1 + 0.16 * tint) * (0.80 + 0.20 * ribbons.along[:, None].clamp(0, 0.3) / 0.3)
+        if beard:
+            colour = colour * torch.tensor([1.06, 0.97, 0.93])
+        number = torch.full((len(colour),), LABEL["skin" if beard else "hair"])
+        parts.append((ribbons.vertices, ribbons.normals, ribbons.tangents, colour.clamp(0, 1), ribbons.uv,
+                      torch.ones(len(colour)), number, ribbons.roots))  # fmt: skip
+        faces.append(ribbons.faces + start)
+        start += len(colour)
+    v, n, t, c, uv, is_hair, labels, roots = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Extras(v, n, t, c, uv, is_hair, labels, torch.cat(faces), roots)
