@@ -190,10 +190,12 @@ def _chosen(
 ) -> PixelSamples:
     """The pixels of one view that carry information."""
     pixel = torch.nonzero(reliability.flatten()).squeeze(1)
-    flat = (cosine, reliability, fragments.face_index)
-    parts = [t.flatten().index_select(0, pixel) for t in flat]
+    cosine, reliability, face_index = (
+        t.flatten().index_select(0, pixel) for t in (cosine, reliability, fragments.face_index)
+    )
     barycentric = fragments.barycentric.reshape(-1, 3).index_select(0, pixel)
-    return PixelSamples(pixel, blend(uvs, uv_faces, parts[2], barycentric), *parts, barycentric)
+    uv = blend(uvs, uv_faces, face_index, barycentric)
+    return PixelSamples(pixel, uv, cosine, reliability, face_index, barycentric)
 
 
 def _together(
@@ -202,5 +204,5 @@ def _together(
     """Every pixel of every view."""
     pixel = torch.arange(cosine[0].numel(), device=cosine.device).expand(len(cosine), -1)
     uv = _interpolate_plainly(fragments, uv_faces, uvs).flatten(1, 2)
-    flat = (cosine, reliability, fragments.face_index)
-    return PixelSamples(pixel, uv, *(t.flatten(1) for t in flat), fragments.barycentric.flatten(1, 2))
+    face_index, barycentric = fragments.face_index.flatten(1), fragments.barycentric.flatten(1, 2)
+    return PixelSamples(pixel, uv, cosine.flatten(1), reliability.flatten(1), face_index, barycentric)
