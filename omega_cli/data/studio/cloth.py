@@ -37,7 +37,7 @@ def clothe(atlas: Atlas, look: Look, albedo: Tensor, generator: torch.Generator)
     body = (atlas.regions["neck"] + atlas.regions["boundary"] + atlas.regions["face"]
             + atlas.regions["scalp"]).clamp(0, 1)  # fmt: skip
     share = smoothstep(under, -0.0008, 0.0008) * body * (atlas.rest[..., 1] < -0.05)
-    weave = 1 + 0.06 * band_noise(atlas.size, atlas.size // 2, generator)[0]
+    weave = 1 + 0.02 * band_noise(atlas.size, atlas.size // 2, generator)[0]
     edge = smoothstep(under, 0.010, 0.008)
     colour = look.cloth[:, None, None] + edge * (look.trim - look.cloth)[:, None, None] * 0.7
     return albedo + share * (colour * weave * (1 - 0.25 * edge * smoothstep(under, 0.006, 0.0)) - albedo), share

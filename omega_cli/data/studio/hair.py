@@ -186,7 +186,8 @@ def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     lock = leaders[torch.cdist(line[:, 0], line[leaders, 0]).argmin(1)]
     share = style.clump * torch.linspace(0, 1, nodes, device=line.device)[None, :, None] ** 1.5
     target = line[lock] + 0.35 * (line[:, :1] - line[lock, :1])
-    return line + share * (target - line)
+    apart = (target - line).norm(dim=-1).amax(1)  # across a parting there is nothing to share
+    return line + share * torch.exp(-((apart / 0.03) ** 2))[:, None, None] * (target - line)
 
 
 def _curled(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from omega_cli.data.studio.look import Draw
 
-DIRECTIONS = 40  # of the sphere along which a person's own shadows are stored
+DIRECTIONS = 32  # of the sphere along which a person's own shadows are stored
 SHARPNESS = 14.0  # of the lobe that one light gathers shadows from: a soft box, some 20 degrees wide
 SKIN_WRAP = (0.38, 0.16, 0.10)  # red light travels furthest under the skin
 

@@ -14,18 +14,24 @@ HALF = 0.26  # m
 BIAS, SOFT = 0.004, 0.010  # m: what lies less deep is free; how fast shade deepens
 
 
-def visibility(vertices: Tensor, faces: Tensor, centre: Tensor) -> Tensor:
-    """[V, D] in [0, 1] along `light.sphere()`: 1 sees out. Depth maps, so any mesh may overlap itself."""
-    cameras = [_towards(d, centre) for d in sphere()]
-    seen = rasterize_views(vertices, faces, [camera.to(vertices.device) for camera in cameras])
+def visibility(
+    vertices: Tensor,  # [V, 3] of the mesh
+    faces: Tensor,  # [F, 3]
+    centre: Tensor,  # [3] of the maps
+    points: Tensor,  # [P, 3] where to ask
+) -> Tensor:  # [P, D]
+    """In [0, 1] along `light.sphere()`: 1 sees out. Depth maps, so any mesh may overlap itself."""
+    cameras = [_towards(d, centre).to(vertices.device) for d in sphere()]
+    seen = rasterize_views(vertices, faces, cameras)
+    maps = torch.where(torch.isfinite(seen.depth), seen.depth, 1e3).flatten(1)  # [D, pixels]
     out = []
-    for camera, depth in zip(cameras, seen.depth, strict=True):
-        pixel, z = camera.project(vertices)
-        ij = pixel.floor().long().clamp(0, SIDE - 1)
-        behind = z - depth[ij[:, 1], ij[:, 0]]
-        inside = ((pixel >= 0) & (pixel < SIDE)).all(1)
-        behind = torch.where(inside & torch.isfinite(behind), behind, 0.0)
-        out.append(torch.exp(-(behind - BIAS).clamp_min(0) / SOFT))
+    for camera, depth in zip(cameras, maps, strict=True):
+        R, t = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
+        x, y, z = (points @ R.T + t).unbind(1)
+        scale = SIDE / (2 * HALF)
+        column, row = ((v * scale + SIDE / 2).long().clamp_(0, SIDE - 1) for v in (x, y))
+        behind = z - depth[row * SIDE + column]
+        out.append(torch.exp((behind - BIAS).clamp_(0, 0.2).mul_(-1 / SOFT)))
     return torch.stack(out, 1)
 
 

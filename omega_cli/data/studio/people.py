@@ -18,8 +18,7 @@ from omega_cli.data.studio.styles import beard_style, style_of
 from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.head.model import HeadModel
 
-SPREAD = 0.85  # of betas: the prior's own 1.0 draws a caricature in thirty
-LIMIT = 2.2
+SPREAD, LIMIT = 1.0, 2.0  # of betas: wider tails draw a caricature in thirty
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Sources:
     atlas: Atlas
 
 
-def load_sources(texture_size: int = 768) -> Sources:
+def load_sources(texture_size: int = 512) -> Sources:
     """The committed open head and its canvas, on the CPU."""
     from omega_cli.head.assets import load_head
 
@@ -104,12 +103,27 @@ def sample_person(seed: int, sources: Sources) -> Person:
     extras = _extras(strands, torso, look, generator(seed, 5))
     every = torch.cat([canonical, extras.vertices])
     faces = torch.cat([model.faces, extras.faces + len(canonical)])
-    centre = torch.tensor([0.0, 0.0, -0.01])
     rows = generator(seed, 6)
     return Person(
         seed, model, look, betas, offsets, canonical, painted, extras,
-        strand_noise(256, 512, 24 if curl else 64, rows), visibility(every, faces, centre), curl,
+        strand_noise(256, 512, 24 if curl else 64, rows),
+        _shade(every, faces, len(canonical), len(torso.vertices)), curl,
     )  # fmt: skip
+
+
+def _shade(every: Tensor, faces: Tensor, head: int, torso: int) -> Tensor:
+    """`Person.visible`. A ribbon's two edges share what is seen from between them; the torso's own coarse
+    rings would speckle it, so it takes a blurred share."""
+    strands = every[head + torso :].view(-1, 2, 3).mean(1)
+    centre = every.new_tensor([0.0, 0.0, -0.01])
+    seen = visibility(every, faces, centre, torch.cat([every[: head + torso], strands]))
+    rings = seen[head : head + torso].view(cloth.RINGS, cloth.ANGLES, -1)
+    rings = torch.cat([rings[1:2], rings[1:]])  # the first ring hides under the rim
+    for _ in range(4):
+        rings = 0.5 * rings + 0.25 * (rings.roll(1, 1) + rings.roll(-1, 1))
+        inner = torch.cat([rings[:1], rings, rings[-1:]])
+        rings = 0.5 * rings + 0.25 * (inner[:-2] + inner[2:])
+    return torch.cat([seen[:head], rings.flatten(0, 1), seen[head + torso :].repeat_interleave(2, 0)])
 
 
 def _dress(model: HeadModel, betas: Tensor, look: Look) -> Tensor:

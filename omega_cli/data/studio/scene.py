@@ -143,7 +143,7 @@ def _surface(person: Person, posed: Posed, face: Tensor, bary: Tensor, normal: T
     values = blend(table, extras.faces, own_face, bary[other])
     is_hair = values[:, 8] > 0.5
     strands = _lookup(person.detail, values[:, 6:8].remainder(1.0))[:, 0] * is_hair
-    albedo[other] = (values[:, :3] * torch.exp(0.24 * strands)[:, None]).clamp(0, 1)
+    albedo[other] = (values[:, :3] * torch.exp(0.15 * strands)[:, None]).clamp(0, 1)
     tangent[other] = F.normalize(values[:, 3:6], dim=-1) * is_hair[:, None]
     shift[other] = 0.07 * strands
     labels[other] = extras.labels[extras.faces[own_face, 0]]

@@ -62,8 +62,8 @@ def style_of(look: Look, draw: Draw) -> Style | None:
         "short curls": replace(short, flow="crown", strands=2600, top=u(0.05, 0.09), side=u(0.03, 0.06), lift=0.9,
                                back=u(0.03, 0.06), segments=16, curl=u(0.004, 0.007), pitch=u(0.016, 0.028),
                                volume=u(0.02, 0.035), gravity=0.12, width=0.0042, noise=0.3),  # fmt: skip
-        "afro": Style(3000, 12, *(2 * (length := u(0.025, 0.085),)), length * u(0.7, 1.0), "crown", 0.05, 0.0, 1.0,
-                      0.12, 0.0052, u(0.003, 0.005), u(0.012, 0.018), 0.15, 0.35, mess=0.12),  # fmt: skip
+        "afro": Style(4200, 10, *(2 * (length := u(0.015, 0.06),)), length * u(0.7, 1.0), "crown", 0.05, 0.0, 0.9,
+                      0.12, 0.0062, u(0.003, 0.005), u(0.012, 0.018), 0.12, 0.6, mess=0.10),  # fmt: skip
         "bob": replace(long, cut=u(0.07, 0.12), volume=u(0.018, 0.03), part=draw.normal(0, 0.02)),
         "fringe bob": replace(long, flow="crown", cut=u(0.06, 0.15), fringe=u(0.014, 0.024), lift=0.3,
                               volume=u(0.014, 0.024), noise=0.04),  # fmt: skip
