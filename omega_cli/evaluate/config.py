@@ -1,0 +1,37 @@
+"""Settings of evaluate: each field is a flag, a default and a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from omega_cli.options import opt
+
+ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
+    "full": {},
+    "single view": {"splat-uv": {"single_view": True}},
+    "no semantic Laplacian": {"deform-flame": {"semantic_laplacian": False}},
+    "nearest splat": {"splat-uv": {"splat": "nearest"}},
+    "no hierarchy": {"splat-uv": {"hierarchical": False}},
+    "no visibility fusion": {"splat-uv": {"visibility_fusion": False}},
+}
+"""Table 3: what each row changes, stage by stage."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    dataset: Literal["nersemble", "ava256", "valid"] = opt("valid", "The data set, in its own layout.")
+    root: str = opt("", "Folder of the data set.")
+    protocol: str = opt("", "Protocol file; default: examples/protocols' file of the data set.")
+    identity: tuple[str, ...] = opt((), "Only this identity (may be repeated).")
+    frames: int = opt(0, "At most this many frames of each recording; 0 is all.")
+    ablations: bool = opt(False, "Also the rows of Table 3.")
+    lpips: tuple[str, ...] = opt(("alex",), "LPIPS networks: alex, vgg.")
+
+    def __post_init__(self) -> None:
+        if not self.root:
+            raise ValueError("--root must name the data set's folder")
+        if self.frames < 0:
+            raise ValueError("--frames must be 0 or more")
+        if set(self.lpips) - {"alex", "vgg"}:
+            raise ValueError(f"--lpips knows alex and vgg, got {', '.join(self.lpips)}")

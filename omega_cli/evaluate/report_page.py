@@ -1,0 +1,90 @@
+"""What one looks at after a run: a sheet of pairs for each instant, and index.html with the extremes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from omega_cli.avatar import codecs
+from omega_cli.evaluate.measure import Compared
+
+MOST_COLUMNS = 8  # cameras on a sheet, spread over those there are
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem;
+  background: Canvas; color: CanvasText; color-scheme: light dark; }
+table { border-collapse: collapse; } td, th { padding: .2rem .7rem; border-bottom: 1px solid #8885; }
+td { font-variant-numeric: tabular-nums; } pre { overflow-x: auto; } img { max-width: 100%; }
+"""
+
+
+def save_sheet(path: Path, pairs: Sequence[Compared], side: int) -> None:
+    """Truth above, render below, for up to MOST_COLUMNS cameras by azimuth."""
+    from omega_cli.avatar.film import contact_sheet
+
+    ordered = sorted(pairs, key=lambda pair: float(str(pair.row["azimuth"])))
+    count = min(MOST_COLUMNS, len(ordered))
+    chosen = [ordered[i * len(ordered) // count] for i in range(count)]
+    pictures = [_small(p.truth, side) for p in chosen] + [_small(p.render, side) for p in chosen]
+    labels = [f"{p.row['azimuth']}°" for p in chosen]
+    labels += [f"{float(str(p.row['psnr'])):.1f} dB" for p in chosen]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codecs.save_image(path, contact_sheet(pictures, count, labels, background=0.0))
+
+
+def _small(image: torch.Tensor, side: int) -> torch.Tensor:
+    return F.interpolate(image[None], (side, side), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def save_page(
+    path: Path, protocol: str, table: str, documents: Sequence[Mapping[str, Any]], failed: Mapping[str, str]
+) -> None:
+    """index.html: the table, the protocol, the sheets of the best, the median and the worst instants."""
+    full = [d for d in documents if d["rows"] and d["rows"][0]["variant"] == "full"]
+    ranked = sorted(full, key=_mean_psnr, reverse=True)
+    shown = {}
+    if ranked:
+        shown = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    parts = [
+        f"<!doctype html><meta charset=utf-8><title>omega evaluate</title><style>{STYLE}</style>",
+        "<h1>Evaluation</h1>", _html_tables(table),
+    ]  # fmt: skip
+    for word, document in shown.items():
+        folder = html.escape(document["folder"])
+        parts.append(
+            f"<h2>{word}: {folder} ({_mean_psnr(document):.2f} dB)</h2>"
+            f'<img src="{folder}/sheet.png" alt="truth above, render below">'
+        )
+    if failed:
+        lines = "\n".join(f"{key}: {why}" for key, why in failed.items())
+        parts.append(f"<h2>Failed</h2><pre>{html.escape(lines)}</pre>")
+    parts.append(f"<h2>Protocol</h2><pre>{html.escape(protocol)}</pre>")
+    path.write_text("\n".join(parts) + "\n")
+
+
+def _mean_psnr(document: Mapping[str, Any]) -> float:
+    rows = document["rows"]
+    return sum(float(row["psnr"]) for row in rows) / len(rows)
+
+
+def _html_tables(markdown: str) -> str:
+    """The Markdown tables of `tables.markdown` as HTML; other lines as paragraphs."""
+    out, inside = [], False
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            out += ["</table>"] if inside else []
+            out += [f"<p>{html.escape(line)}</p>"] if line else []
+            inside = False
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if all(set(cell) <= {"-", ":"} and cell for cell in cells):
+            continue
+        kind = "td" if inside else "th"
+        out += [] if inside else ["<table>"]
+        inside = True
+        out.append("<tr>" + "".join(f"<{kind}>{html.escape(c)}</{kind}>" for c in cells) + "</tr>")
+    return "\n".join([*out, *(["</table>"] if inside else [])])

@@ -1,0 +1,108 @@
+"""An avatar measured against pictures of itself, standing somewhere else at another size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from omega_cli.evaluate import measure
+from omega_cli.evaluate.alignment import Similarity
+from omega_cli.evaluate.frames import View
+from omega_cli.evaluate.protocol import Protocol, Sample
+from omega_cli.gaussians.binding import BoundGaussians
+from omega_cli.gaussians.model import Gaussians
+from omega_cli.gaussians.splat import render
+from omega_cli.geometry.camera import perspective
+from omega_cli.geometry.rotation import axis_angle_to_matrix
+from omega_cli.head.assets import load_head
+from omega_cli.head.landmarks import embed
+from omega_cli.render.rig import Rig
+
+PLACE = Similarity(
+    torch.tensor(1.2), axis_angle_to_matrix(torch.tensor([0.1, 0.4, -0.1])), torch.tensor([0.05, 0.02, -0.03])
+)
+CAMERAS = [perspective(azimuth, 128, 0.25, distance=2.0, id=str(azimuth)) for azimuth in (0, 30, 60, 190)]
+PROTOCOL = Protocol("test", "valid", (Sample("a", "s", frames=(0,)),), "0", ssim_window=11)
+
+
+@pytest.fixture(scope="module")
+def rig() -> Rig:
+    """The open head with a Gaussian on every vertex, coloured by its place."""
+    head = load_head()
+    params = head.zeros()
+    vertices, n = head.identity(params.betas), len(head.v_template)
+    colors = 0.5 + 0.4 * torch.sin(40 * vertices)
+    identity = torch.tensor([1.0, 0, 0, 0]).expand(n, 4)
+    world = Gaussians(vertices, identity, torch.full((n, 3), 0.004), torch.full((n,), 0.95), colors)
+    none = Gaussians(
+        *(t[:0] for t in (world.means, world.quats, world.scales, world.opacities, world.colors))
+    )
+    empty = torch.zeros(0, dtype=torch.long), torch.zeros(0, 3)
+    bound = BoundGaussians.bind(none, *empty, world, vertices, head.faces)
+    return Rig(head, params, vertices, bound)
+
+
+def views_of(rig: Rig) -> list[View]:
+    made = []
+    for camera in CAMERAS:
+        drawn = render(rig.pose(rig.shaped), PLACE.seen_by(camera))
+        alpha = drawn.alpha[None].clamp(0, 1)
+        image = (drawn.image / alpha.clamp_min(1 / 255)).clamp(0, 1)  # a photo's colours, before the mask
+        made.append(View(camera, lambda image=image: image, lambda alpha=alpha: alpha))
+    return made
+
+
+def sightings(rig: Rig, count: int) -> list[measure.Sighting]:
+    points = PLACE(embed(rig.shaped, rig.head.faces, rig.head.landmarks[measure.LANDMARKS]))
+    return [measure.Sighting(camera, camera.project(points)[0]) for camera in CAMERAS[:count]]
+
+
+def test_the_place_is_found_and_the_pictures_are_the_same(rig: Rig) -> None:
+    where, gap = measure.place(rig, sightings(rig, 3))
+    assert gap < 1e-5
+    torch.testing.assert_close(where.R, PLACE.R, atol=1e-4, rtol=0)
+    metrics = {"l1": lambda a, b: (a - b).abs().mean((1, 2, 3))}
+    for view, azimuth in zip(views_of(rig), (0, 30, 60, 190), strict=True):
+        found = measure.compare(rig, where, view, PROTOCOL, metrics)
+        assert found.row["psnr"] > 45 and found.row["ssim"] > 0.999 and found.row["l1"] < 1e-3  # type: ignore[operator]
+        assert found.row["silhouette_iou"] > 0.99 and found.row["holes"] == 0  # type: ignore[operator]
+        turned = (float(found.row["azimuth"]) - (azimuth - 23)) % 360  # type: ignore[arg-type]
+        assert min(turned, 360 - turned) < 6  # the head itself is turned by about 23 degrees
+    with pytest.raises(measure.NotPlaced, match="found in 1 pictures"):
+        measure.place(rig, sightings(rig, 1))
+
+
+def test_a_wrong_place_costs(rig: Rig) -> None:
+    where, _ = measure.place(rig, sightings(rig, 3))
+    off = Similarity(where.scale, where.R, where.t + torch.tensor([0.02, 0.0, 0.0]))
+    view = views_of(rig)[0]
+    right, wrong = (measure.compare(rig, w, view, PROTOCOL, {}).row for w in (where, off))
+    assert wrong["psnr"] < right["psnr"] - 15  # type: ignore[operator]
+    assert wrong["silhouette_iou"] < right["silhouette_iou"]  # type: ignore[operator]
+
+
+def test_holes_are_counted_inside_and_above_the_lower_end_only() -> None:
+    mask, alpha = torch.zeros(100, 60), torch.zeros(100, 60)
+    mask[10:, 10:50] = 1
+    alpha[10:60, 10:50] = 1
+    assert measure.completeness(alpha, mask)["holes"] == 0  # the body below is nobody's fault
+    alpha[30:40, 25:35] = 0
+    found = measure.completeness(alpha, mask)
+    inside = (60 - 15) * (40 - 10)  # the rim of SOLID pixels left out, above the lower end
+    assert found["holes"] == pytest.approx(100 / inside, rel=1e-5)
+    assert found["silhouette_iou"] == pytest.approx((50 * 40 - 100) / (90 * 40), rel=1e-5)
+
+
+def test_faces_are_asked_for_in_bytes() -> None:
+    picture = torch.rand(3, 8, 6, generator=torch.Generator().manual_seed(0))
+    views = [View(camera.resized(6, 8), lambda: picture) for camera in CAMERAS[:2]]
+    shown: list[np.ndarray] = []
+
+    def find(rgb: np.ndarray) -> np.ndarray | None:
+        shown.append(rgb)
+        return np.zeros((478, 2)) if len(shown) == 1 else None
+
+    assert len(measure.sightings(views, find)) == 1
+    assert shown[0].dtype == np.uint8 and shown[0].shape == (8, 6, 3)
+    assert abs(shown[0] / 255 - picture.permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
