@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,8 @@ from omega_cli.evaluate.frames import Frame, compose, reader, standard_views
 from omega_cli.evaluate.measure import NotPlaced, PictureMetric
 from omega_cli.evaluate.protocol import Protocol
 from omega_cli.generate import pipeline
+from omega_cli.metrics.csim import Csim, cosine, load_csim
+from omega_cli.metrics.lpips import load_lpips
 from omega_cli.render.stage import load_rig
 from omega_cli.track.landmarks import Landmarker
 
@@ -62,7 +65,7 @@ def run(
     _file_protocol(output, protocol)
     report.note(protocol.describe())
     variants = ABLATIONS if config.ablations else {"full": {}}
-    metrics = _metrics(config, device, report)
+    metrics = _metrics(config, protocol, device, report)
     failed: dict[str, str] = {}
     task = weights.resolve("face_landmarker", report).read_bytes()
     with Landmarker(task) as landmarker, report.progress("evaluate", protocol.frame_count) as bar:
@@ -88,9 +91,9 @@ def _file_protocol(output: Path, protocol: Protocol) -> None:
     path.write_text(text)
 
 
-def _metrics(config: EvaluateConfig, device: str, report: Report) -> dict[str, PictureMetric]:
-    from omega_cli.metrics.lpips import load_lpips
-
+def _metrics(
+    config: EvaluateConfig, protocol: Protocol, device: str, report: Report
+) -> dict[str, PictureMetric]:
     def moved(network: Callable[..., torch.Tensor]) -> PictureMetric:
         def metric(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
@@ -99,7 +102,21 @@ def _metrics(config: EvaluateConfig, device: str, report: Report) -> dict[str, P
         return metric
 
     nets = [net for net in ("alex", "vgg") if net in config.lpips]
-    return {f"lpips_{net}": moved(load_lpips(net, device, report)) for net in nets}  # type: ignore[arg-type]
+    found = {f"lpips_{net}": moved(load_lpips(net, device, report)) for net in nets}  # type: ignore[arg-type]
+    return found | {"csim_sface": _identity(load_csim("sface", report), protocol.no_face == "zero")}
+
+
+def _identity(csim: Csim, lost_is_zero: bool) -> PictureMetric:
+    """CSIM of render and truth; NaN where either shows no face, 0 where only the render does not and the
+    protocol wants that."""
+
+    def metric(render: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        drawn, true = csim.embed(render), csim.embed(truth)
+        if lost_is_zero and bool(true.isfinite().all()) and not bool(drawn.isfinite().all()):
+            return torch.zeros(1)
+        return cosine(drawn, true)
+
+    return metric
 
 
 def _frame(
@@ -123,7 +140,7 @@ def _frame(
             where, gap = measure.place(rig, seen)
             pairs = [measure.compare(rig, where, view, protocol, metrics) for view in targets]
         key = {"identity": frame.identity, "sequence": frame.sequence, "frame": frame.frame}
-        rows = [key | pair.row | {"variant": name} for pair in pairs]
+        rows = [key | _finite(pair.row) | {"variant": name} for pair in pairs]
         report_page.save_sheet(folder / "sheet.png", pairs, SHOWN)
         document = {"rows": rows, "placed_within_mm": round(1e3 * gap, 2), "seconds": seconds}
         part = folder / (ROWS + ".part")
@@ -159,6 +176,11 @@ def _finder(landmarker: Landmarker) -> Callable[[np.ndarray], np.ndarray | None]
         return faces[0].points if faces else None
 
     return find
+
+
+def _finite(row: Mapping[str, object]) -> dict[str, object]:
+    """A metric without a value (no face; equal pictures have no PSNR) is null, which JSON knows."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def _slug(name: str) -> str:
