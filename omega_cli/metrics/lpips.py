@@ -52,7 +52,10 @@ class Lpips(nn.Module):
         super().__init__()
         if net not in _TRUNKS:
             raise ValueError(f"net must be one of {', '.join(_TRUNKS)}, got {net!r}")
-        self.net, self.name = net, NAMES[net]
+        self.net: Net = net
+        self.name = NAMES[net]
+        self.shift: Tensor
+        self.scale: Tensor
         self.convolutions, self.heads = nn.ModuleList(), nn.ParameterList()
         channels = 3
         for layer in _TRUNKS[net]:
@@ -92,7 +95,9 @@ class Lpips(nn.Module):
             for layer, head in zip(features, self.heads, strict=True):
                 of_a, of_b = _unit(layer).chunk(2)
                 values = torch.einsum("bchw,c->bhw", (of_a - of_b).square(), head)[:, None]
-                seen = None if mask is None else F.adaptive_avg_pool2d(mask, values.shape[2:])
+                seen = (
+                    None if mask is None else F.adaptive_avg_pool2d(mask, (values.shape[2], values.shape[3]))
+                )
                 total = total + region_mean(values, seen)
         return total
 
