@@ -87,17 +87,26 @@ class Lens:
             return pixels
         import cv2
 
-        if self._maps is None:
-            K = self.K.copy()
-            K[:2, 2] -= 0.5  # OpenCV's pixel centres lie at whole numbers
-            self._maps = cv2.initUndistortRectifyMap(K, self.distortion, None, K, self.size, cv2.CV_32FC1)
-        # cubic keeps detail; half-pixel weights of the linear filter would blur truth against render
+        # cubic keeps detail: the linear filter would blur the truth
         how = cv2.INTER_NEAREST if labels else cv2.INTER_CUBIC
-        return cv2.remap(pixels, *self._maps, how, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        straight = cv2.remap(pixels, *self._where(), how, borderMode=cv2.BORDER_REPLICATE)
+        straight[~self._inside()] = 0
+        return straight
 
     def seen(self) -> Tensor | None:
         """[1, H, W]: 1 where the straightened picture has a measurement; None: everywhere."""
-        if not self.distortion.any():
-            return None
-        width, height = self.size
-        return picture(self.straighten(np.full((height, width), 255, np.uint8), labels=True))
+        return torch.from_numpy(self._inside())[None].float() if self.distortion.any() else None
+
+    def _where(self) -> tuple[np.ndarray, np.ndarray]:
+        """For every straight pixel, where the lens threw it: x, y [H, W] with whole numbers at centres."""
+        if self._maps is None:
+            import cv2
+
+            K = self.K.copy()
+            K[:2, 2] -= 0.5  # OpenCV's pixel centres lie at whole numbers
+            self._maps = cv2.initUndistortRectifyMap(K, self.distortion, None, K, self.size, cv2.CV_32FC1)
+        return self._maps
+
+    def _inside(self) -> np.ndarray:
+        (x, y), (width, height) = self._where(), self.size
+        return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
