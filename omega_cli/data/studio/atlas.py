@@ -44,7 +44,9 @@ def make_atlas(model: HeadModel, size: int) -> Atlas:
     ).unbind(-1)
     regions = dict(zip(names, shares, strict=True))
     blurred = _blur(regions["scalp"] * raster.covered, size / 28)
-    weight = _blur((raster.covered & (_v(size) < 0.894)[:, None].to(raster.covered.device)).float(), size / 28)
+    weight = _blur(
+        (raster.covered & (_v(size) < 0.894)[:, None].to(raster.covered.device)).float(), size / 28
+    )
     return Atlas(
         rest, _lift(model, raster.face_index, size), regions, blurred / weight.clamp_min(1e-3), raster.covered,
         _nearest(raster.covered),

@@ -13,7 +13,7 @@ from omega_cli.data.studio.look import Draw, Look
 from omega_cli.data.studio.noise import band_noise, smoothstep
 from omega_cli.geometry.mesh import vertex_normals
 
-ANGLES, RINGS = 72, 14
+ANGLES, RINGS = 72, 26
 THICKNESS = 0.0035  # m by which cloth stands off the skin
 AXIS_Z = -0.035  # m: the body's vertical axis
 BOTTOM = -0.45  # m: shoulders end here, below every picture
@@ -40,7 +40,9 @@ def clothe(atlas: Atlas, look: Look, albedo: Tensor, generator: torch.Generator)
     weave = 1 + 0.02 * band_noise(atlas.size, atlas.size // 2, generator)[0]
     edge = smoothstep(under, 0.010, 0.008)
     colour = look.cloth[:, None, None] + edge * (look.trim - look.cloth)[:, None, None] * 0.7
-    return albedo + share * (colour * weave * (1 - 0.25 * edge * smoothstep(under, 0.006, 0.0)) - albedo), share
+    return albedo + share * (
+        colour * weave * (1 - 0.25 * edge * smoothstep(under, 0.006, 0.0)) - albedo
+    ), share
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,9 @@ def shoulders(vertices: Tensor, faces: Tensor, boundary: Tensor, look: Look, dra
     a2, b2 = a.roll(-1, 1), b.roll(-1, 1)
     mesh = torch.cat([torch.stack([a, b, a2], -1), torch.stack([a2, b, b2], -1)]).view(-1, 3)
     colours = look.cloth.to(points) * torch.ones_like(points)
-    if look.pattern == "stripes":
-        band = (points[:, 1] / draw.uniform(0.012, 0.03)).remainder(2.0) < 1.0
+    if look.striped:
+        band = torch.arange(RINGS, device=points.device).repeat_interleave(ANGLES) // 2 % 2 == 1
         colours = torch.where(band[:, None], look.trim.to(points), colours)
-    if look.pattern == "speckle":
-        colours = colours * (1 + 0.12 * torch.randn(len(points), 1, generator=draw.generator).to(points))
     roots = rim[pick].repeat(RINGS)
     return Torso(points, vertex_normals(points, mesh), colours.clamp(0, 1), mesh, roots)
 

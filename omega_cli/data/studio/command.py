@@ -17,7 +17,9 @@ def command():
 @command.command("preview")
 @click.option("-o", "--output", metavar="DIR", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="Folder for the sheets.")  # fmt: skip
-@click.option("--people", type=click.IntRange(1, 1000), default=40, show_default=True, help="How many people.")
+@click.option(
+    "--people", type=click.IntRange(1, 1000), default=40, show_default=True, help="How many people."
+)
 @click.option("--size", type=click.IntRange(32, 1024), default=256, show_default=True,
               help="Side of one picture, pixels.")  # fmt: skip
 @click.option("--plain", is_flag=True, help="Even light and faces at rest, to compare people.")

@@ -78,13 +78,18 @@ def _flow(p: Tensor, n: Tensor, style: Style, anchors: Anchors, root_x: Tensor) 
         "down": torch.stack([0.15 * torch.sign(x), zero - 1, zero + 0.25], -1),
     }[style.flow]
     down = torch.stack([zero, zero - 1, zero - (0.6 if style.flow == "back" else 0.12)], -1)
-    w = smoothstep(n[:, 1], 0.1, 0.55)[:, None] if style.flow != "down" else torch.ones_like(x)[:, None]
+    w = smoothstep(n[:, 1], 0.1, 0.55) * smoothstep(y, anchors.eye_y - 0.02, anchors.eye_y + 0.03)
+    w = w[:, None] if style.flow != "down" else torch.ones_like(x)[:, None]  # shoulders are not combed
     return F.normalize(w * F.normalize(top, dim=-1) + (1 - w) * down, dim=-1)
 
 
 def _lengths(p: Tensor, n: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     """[N] m by place: top, sides, back, with soft changes and a spread."""
-    up = smoothstep(p[:, 1], style.gap - 0.004, style.gap + 0.004) if style.gap else smoothstep(n[:, 1], 0.15, 0.6)
+    up = (
+        smoothstep(p[:, 1], style.gap - 0.004, style.gap + 0.004)
+        if style.gap
+        else smoothstep(n[:, 1], 0.15, 0.6)
+    )
     behind = smoothstep(p[:, 2], -0.02, -0.06)
     low = style.side + behind * (style.back - style.side)
     taper = 0.55 + 0.45 * smoothstep(p[:, 1], -0.04, 0.03) if style.cut is None else 1.0
@@ -108,7 +113,8 @@ def grow(
     length = _lengths(p, n, style, generator)
     if style.cut is not None:  # no longer than the way to the cut
         length = torch.minimum(length, (p[:, 1] - (anchors.eye_y - style.cut)).clamp_min(0.02) * 1.1 + 0.09)
-    step = length / S
+    steps = torch.linspace(0.4, 1.6, S, device=p.device)  # short where it leaves the skin
+    steps = length[:, None] * steps / steps.sum()
     layer = torch.rand(N, generator=generator).to(p)  # 0 under, 1 over
     hover = 0.002 + style.volume * layer * smoothstep(p[:, 1], anchors.eye_y - 0.07, anchors.eye_y + 0.05)
     root_x = p[:, 0] + 0.002 * random(N)
@@ -118,23 +124,27 @@ def grow(
     down = torch.tensor(DOWN, device=p.device)
     alive = torch.ones(N, dtype=torch.bool, device=p.device)
     tied = torch.zeros_like(alive)
+    near = torch.cdist(p, anchors.points).argmin(1)
     points, normals, living = [p], [n], [alive]
     for k in range(S):
         comb = _tangent(_flow(p, n, style, anchors, root_x), n)
         tied = tied | ((style.flow == "tie") & ((p - _knot(style, anchors, p)).norm(dim=-1) < 0.02))
         free = tied[:, None].float()
         ramp = min(1.0, (k + 1) / (0.35 * S + 1e-6)) if style.lift > 0.5 else 1.0
-        pull = (style.comb * ramp * (1 - free)) * comb + (style.gravity * ramp + 0.6 * free) * down
-        d = F.normalize(d + pull + (0.4 * drift + 0.3 * style.noise * random(N, 3)) * (1 - 0.5 * free), dim=-1)
+        combed = (anchors.scalp[near] if style.cut is not None else 1.0 - 0 * hover)[:, None]  # it hangs else
+        pull = (style.comb * ramp * (1 - free) * combed) * comb + (style.gravity * ramp + 0.6 * free) * down
+        d = F.normalize(
+            d + pull + (0.4 * drift + 0.3 * style.noise * random(N, 3)) * (1 - 0.5 * free), dim=-1
+        )
         d = F.normalize(d + _off_the_face(p, style, anchors), dim=-1)
-        q = p + d * step[:, None]
+        q = p + d * steps[:, k : k + 1]
         near = torch.cdist(q, anchors.points).argmin(1)
         n_q = anchors.normals[near]
         height = ((q - anchors.points[near]) * n_q).sum(-1)
         reach = (hover * min(1.0, (k + 1) / (0.3 * S + 1e-6))).clamp_min(0.0015)
         q = q + ((reach - height).clamp(0, 0.03))[:, None] * n_q  # out of the head
-        sink = (height - hover).clamp(0, 0.004) * anchors.scalp[near] * (style.lift < 0.9) * (k > 0.4 * S)
-        q = q - 0.5 * sink[:, None] * n_q * (1 - free)
+        sink = (height - hover).clamp(0, 0.012) * anchors.scalp[near] * (style.lift < 0.9) * (k > 0.15 * S)
+        q = q - 0.7 * sink[:, None] * n_q * (1 - free)
         d = F.normalize(q - p, dim=-1)
         alive = alive & ~_forbidden(q, style, anchors)
         p = torch.where(alive[:, None], q, p)
@@ -143,7 +153,7 @@ def grow(
     line, normal = torch.stack(points, 1), torch.stack(normals, 1)
     alive_all = torch.stack(living, 1)
     line = _clumped(line, style, generator)
-    line = _curled(line, normal, alive_all, step, style, generator)
+    line = _curled(line, normal, steps, style, generator)
     return Strands(line, normal, _widths(alive_all, style, generator), vertex)
 
 
@@ -162,7 +172,9 @@ def _off_the_face(p: Tensor, style: Style, anchors: Anchors) -> Tensor:
     x, y, z = p.unbind(-1)
     limit = anchors.eye_y + (style.fringe if style.fringe is not None else 0.06) + 0.025
     near = smoothstep(z, 0.02, 0.05) * smoothstep(y, limit, limit - 0.03) * smoothstep(x.abs(), 0.085, 0.06)
-    return near[:, None] * torch.stack([0.55 * torch.sign(x), torch.zeros_like(x), torch.full_like(x, -0.6)], -1)
+    return near[:, None] * torch.stack(
+        [0.45 * torch.sign(x), torch.zeros_like(x), torch.full_like(x, -0.5)], -1
+    )
 
 
 def _forbidden(p: Tensor, style: Style, anchors: Anchors) -> Tensor:
@@ -190,9 +202,7 @@ def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     return line + share * torch.exp(-((apart / 0.03) ** 2))[:, None, None] * (target - line)
 
 
-def _curled(
-    line: Tensor, normal: Tensor, alive: Tensor, step: Tensor, style: Style, generator: torch.Generator
-) -> Tensor:
+def _curled(line: Tensor, normal: Tensor, steps: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     if not style.curl:
         return line
     N, nodes = line.shape[:2]
@@ -201,10 +211,14 @@ def _curled(
     out = torch.linalg.cross(side, tangent)
     phase = 6.283 * torch.rand(N, 1, generator=generator).to(line)
     turns = 1 + 0.25 * torch.randn(N, 1, generator=generator).to(line)
-    s = torch.arange(nodes, device=line.device) * step[:, None]
+    s = F.pad(steps.cumsum(1), (1, 0))
     angle = 6.283 * turns * s / style.pitch + phase
     radius = style.curl * (s / (1.5 * style.pitch)).clamp(0, 1)
-    return line + (radius * torch.cos(angle))[..., None] * side + (radius * (0.5 + 0.5 * torch.sin(angle)))[..., None] * out
+    return (
+        line
+        + (radius * torch.cos(angle))[..., None] * side
+        + (radius * (0.5 + 0.5 * torch.sin(angle)))[..., None] * out
+    )
 
 
 def _widths(alive: Tensor, style: Style, generator: torch.Generator) -> Tensor:
@@ -264,7 +278,10 @@ def ribbons(strands: Strands, generator: torch.Generator, roll: float = 0.7, rou
     side = F.normalize(torch.linalg.cross(tangent, n) + 1e-6, dim=-1)
     out = torch.linalg.cross(side, tangent)
     angle = roll * torch.randn(N, 1, 1, generator=generator).to(line).clamp(-1.5, 1.5)
-    side, out = torch.cos(angle) * side + torch.sin(angle) * out, torch.cos(angle) * out - torch.sin(angle) * side
+    side, out = (
+        torch.cos(angle) * side + torch.sin(angle) * out,
+        torch.cos(angle) * out - torch.sin(angle) * side,
+    )
     half = 0.5 * width[..., None] * side
     points = torch.stack([line - half, line + half], 2)
     base = F.normalize(0.55 * out + 0.45 * n, dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from omega_cli.data.studio.look import Draw
 
-DIRECTIONS = 32  # of the sphere along which a person's own shadows are stored
-SHARPNESS = 14.0  # of the lobe that one light gathers shadows from: a soft box, some 20 degrees wide
+DIRECTIONS = 24  # of the sphere along which a person's own shadows are stored
+SHARPNESS = 10.0  # of the lobe that one light gathers shadows from: a soft box, some 20 degrees wide
 SKIN_WRAP = (0.38, 0.16, 0.10)  # red light travels furthest under the skin
 
 
@@ -26,8 +26,16 @@ class Light:
     around: Tensor
     exposure: float = 1.0
 
+    def on_a_face(self) -> float:
+        """Irradiance over pi of a card that faces +z: what a camera's meter would see."""
+        toward = self.directions[:, 2].clamp_min(0)
+        card = (toward[:, None] * self.colours).sum(0) + self.around[0] + 0.6 * self.around[3]
+        return float(card.mean())
+
     def to(self, device: torch.device | str) -> Light:
-        return Light(self.directions.to(device), self.colours.to(device), self.around.to(device), self.exposure)
+        return Light(
+            self.directions.to(device), self.colours.to(device), self.around.to(device), self.exposure
+        )
 
     def rotated(self, rotation: Tensor) -> Light:
         """The same light seen from a frame turned by rotation [3, 3]: l' = R l."""
@@ -60,8 +68,8 @@ def _tint(draw: Draw, spread: float) -> Tensor:
 def studio_light() -> Light:
     """One even, neutral light: a large key from the upper left, fill, a little from behind."""
     directions = torch.stack([_direction(-30, 35), _direction(55, 10), _direction(170, 40)])
-    colours = torch.tensor([1.75, 0.75, 0.8])[:, None].expand(3, 3).clone()
-    around = torch.tensor([[0.50] * 3, [0.0] * 3, [0.18] * 3, [0.05] * 3])
+    colours = torch.tensor([0.75, 0.35, 0.5])[:, None].expand(3, 3).clone()
+    around = torch.tensor([[0.36] * 3, [0.0] * 3, [0.12] * 3, [0.05] * 3])
     return Light(directions, colours, around)
 
 
@@ -73,12 +81,14 @@ def sample_light(generator: torch.Generator) -> Light:
     rim = _direction(180 + draw.normal(0, 50), draw.uniform(10, 55))
     hard = draw.uniform()
     tints = [_tint(draw, 0.08), _tint(draw, 0.12), _tint(draw, 0.12)]
-    powers = [0.7 + 1.9 * hard, draw.uniform(0, 0.9), draw.uniform(0, 1.6) if draw.chance(0.5) else 0.0]
+    powers = [0.7 + 1.6 * hard, draw.uniform(0, 0.7), draw.uniform(0, 1.4) if draw.chance(0.5) else 0.0]
     colours = torch.stack([p * t for p, t in zip(powers, tints, strict=True)])
     base = (0.75 - 0.45 * hard) * _tint(draw, 0.08)
-    slope = torch.stack([base * draw.normal(0, 0.3), base * draw.uniform(0.0, 0.6), base * draw.normal(0.1, 0.25)])
-    return Light(torch.stack([key, fill, rim]), colours, torch.cat([base[None], slope]),
-                 math.exp(draw.normal(0, 0.12)))  # fmt: skip
+    slope = torch.stack(
+        [base * draw.normal(0, 0.3), base * draw.uniform(0.0, 0.6), base * draw.normal(0.1, 0.25)]
+    )
+    light = Light(torch.stack([key, fill, rim]), colours, torch.cat([base[None], slope]))
+    return replace(light, exposure=draw.uniform(0.95, 1.35) / max(0.25, light.on_a_face()))
 
 
 def shadows(light: Light, visible: Tensor) -> Tensor:
@@ -98,11 +108,6 @@ def ambient(light: Light, normals: Tensor, visible: Tensor) -> Tensor:
     facing = (normals @ d.T).clamp_min(0)
     bounce = 0.10 * around[0]  # light that skin throws at skin
     return (visible * facing) @ radiance * (4.0 / len(d)) + bounce
-
-
-def wrapped(cosine: Tensor, wrap: Tensor) -> Tensor:
-    """[n, 3] diffuse answer that reaches round the terminator; cosine [n], wrap [3]."""
-    return ((cosine[:, None] + wrap) / (1 + wrap)).clamp_min(0) ** 1.25
 
 
 def highlight(normal: Tensor, half: Tensor, view_cosine: Tensor, power: float) -> Tensor:

@@ -20,8 +20,8 @@ HAIR_COLOURS = {
     "blue": (46, 84, 140), "pink": (205, 96, 140), "green": (60, 120, 90), "wine": (110, 26, 48),
 }  # fmt: skip
 EYE_COLOURS = {
-    "dark brown": (52, 32, 22), "brown": (92, 58, 34), "hazel": (118, 92, 48), "green": (96, 122, 86),
-    "blue": (100, 138, 172), "grey": (132, 146, 152),
+    "dark brown": (52, 32, 22), "brown": (92, 58, 34), "hazel": (118, 92, 48), "green": (78, 100, 66),
+    "blue": (74, 108, 146), "grey": (98, 112, 118),
 }  # fmt: skip
 STYLES = (
     "bald", "buzz", "receding", "crop", "slick", "side part", "messy", "quiff", "short curls", "afro",
@@ -64,7 +64,7 @@ class Look:
     cloth: Tensor
     trim: Tensor
     collar: str
-    pattern: str  # plain, stripes, speckle
+    striped: bool
 
 
 class Draw:
@@ -145,7 +145,7 @@ def sample_look(generator: torch.Generator) -> Look:
         tips=tips, grey=grey, hairline=draw.normal(0.0, 0.5) + (0.3 if not feminine and age > 45 else 0),
         beard=beard, cloth=draw.colour(0.8), trim=draw.colour(0.6),
         collar=draw.one({"crew": 3, "v neck": 1.5, "turtle": 1.2, "boat": 1.0, "shirt": 1.2}),
-        pattern=draw.one({"plain": 3, "stripes": 1, "speckle": 1}),
+        striped=draw.chance(0.2),
     )  # fmt: skip
 
 

@@ -140,12 +140,12 @@ def _anchors(model: HeadModel, canonical: Tensor, normals: Tensor, torso: cloth.
     regions = model.regions
     lying = regions["face"] | regions["neck"] | regions["scalp"]
     lying = lying & ~regions["lips"] & ~regions["mouth_inside"] & ~regions["eyes"]
-    index = torch.nonzero(lying)[:, 0][::4]
-    keep = torso.vertices[:, 1] > -0.30
+    index = torch.nonzero(lying)[:, 0][::5]
+    keep = torch.nonzero(torso.vertices[:, 1] > -0.30)[::5, 0]
     return hair.Anchors(
         float(eyes[:, 1].mean()), float(eyes[:, 0].abs().max()),
         torch.cat([canonical[index], torso.vertices[keep]]), torch.cat([normals[index], torso.normals[keep]]),
-        torch.cat([regions["scalp"][index].float(), torch.zeros(int(keep.sum()))]),
+        torch.cat([regions["scalp"][index].float(), torch.zeros(len(keep))]),
     )  # fmt: skip
 
 
@@ -156,7 +156,13 @@ def _at_faces(model: HeadModel, texture: Tensor) -> Tensor:
 
 
 def _grow_all(
-    sources: Sources, seed: int, look: Look, painted: Paint, canonical: Tensor, normals: Tensor, torso: cloth.Torso
+    sources: Sources,
+    seed: int,
+    look: Look,
+    painted: Paint,
+    canonical: Tensor,
+    normals: Tensor,
+    torso: cloth.Torso,
 ) -> tuple[list[tuple[hair.Ribbons, bool]], float]:
     """Ribbons of hair and beard (True: a beard), and the hair's curl."""
     model = sources.model
@@ -174,11 +180,15 @@ def _grow_all(
             knot = torch.tensor([0.0, anchors.eye_y + style.knot[0], style.knot[1]])
             near = (canonical - knot).square().sum(1).argmin()
             centre = canonical[near] + 0.018 * normals[near]
-            out.append((hair.ribbons(hair.bun(centre, draw.uniform(0.026, 0.042), int(near), rng), rng), False))
+            out.append(
+                (hair.ribbons(hair.bun(centre, draw.uniform(0.026, 0.042), int(near), rng), rng), False)
+            )
     beard = beard_style(look.beard, draw)
     if beard is not None:
         where = _at_faces(model, beard_cover(sources.atlas, look.beard, generator(seed, 2)))
-        roots = hair.sample_roots(canonical, normals, model.faces, where.clamp_min(0) ** 1.5, beard.strands, rng)
+        roots = hair.sample_roots(
+            canonical, normals, model.faces, where.clamp_min(0) ** 1.5, beard.strands, rng
+        )
         out.append((hair.ribbons(hair.grow(roots, beard, anchors, rng), rng), True))
     return out, style.curl if style is not None else 0.0
 

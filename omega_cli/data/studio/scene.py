@@ -83,7 +83,9 @@ def render_sample(
     bary = seen.barycentric.reshape(-1, 3)[pixel]
     own = light.rotated(posed.rotation.T)  # the light in the canonical frame, where shade is known
     canonical_normals = posed.normals @ posed.rotation
-    shade = torch.cat([lights.shadows(own, person.visible), lights.ambient(own, canonical_normals, person.visible)], 1)
+    shade = torch.cat(
+        [lights.shadows(own, person.visible), lights.ambient(own, canonical_normals, person.visible)], 1
+    )
     values = blend(torch.cat([posed.normals, posed.vertices, shade], 1), faces, face, bary)
     point = values[:, 3:6]
     view = _towards_camera(point, pixel // (size * SUPER) ** 2, cameras)
@@ -121,7 +123,9 @@ def _lookup(texture: Tensor, uv: Tensor, mode: str = "bilinear") -> Tensor:
                          padding_mode="border")[0, :, 0].T  # fmt: skip
 
 
-def _surface(person: Person, posed: Posed, face: Tensor, bary: Tensor, normal: Tensor, view: Tensor) -> _Surface:
+def _surface(
+    person: Person, posed: Posed, face: Tensor, bary: Tensor, normal: Tensor, view: Tensor
+) -> _Surface:
     """Texture of the head, strand texture of hair, colour of cloth, at the seen samples."""
     model, extras, paint = person.model, person.extras, person.paint
     n, F_head = len(face), len(model.faces)
@@ -168,13 +172,16 @@ def _shade(surface: _Surface, light: Light, view: Tensor, reach: Tensor, around:
         cosine = surface.normal @ direction
         diffuse = ((cosine[:, None] + wrap) / (1 + wrap)).clamp_min(0)
         half = F.normalize(view + direction, dim=-1)
-        shine = surface.gloss * (lights.highlight(surface.normal, half, facing, 18.0)
-                                 + (surface.gloss > 2) * 6 * lights.highlight(surface.normal, half, facing, 220.0))  # fmt: skip
+        wet = surface.gloss > 2  # eyes
+        shine = torch.where(wet, 1.5 * lights.highlight(surface.normal, half, facing, 260.0),
+                            surface.gloss * lights.highlight(surface.normal, half, facing, 18.0))  # fmt: skip
         white, tinted = lights.strand_highlight(surface.tangent, half, surface.shift, surface.normal)
         lit = (cosine * 0.5 + 0.5).clamp(0, 1) * surface.hair
         strand = (0.045 * white * lit)[:, None] + (0.55 * tinted * lit)[:, None] * surface.albedo
         skin = shine * (cosine > 0)
-        out = out + colour * reach[:, i : i + 1] * (surface.albedo * diffuse * 0.9 + 0.9 * skin[:, None] + strand)
+        out = out + colour * reach[:, i : i + 1] * (
+            surface.albedo * diffuse * 0.9 + 0.9 * skin[:, None] + strand
+        )
     return out * light.exposure
 
 
@@ -201,4 +208,6 @@ def _average(
     labels = four.gather(-1, votes.argmax(-1, keepdim=True))[..., 0]
     points = person.model.landmark_points(posed.vertices[: len(person.canonical)], "ibug68")
     landmarks = torch.stack([c.resized(size, size).project(points)[0] for c in cameras])
-    return Sample(means[:, :3], alpha, F.normalize(means[:, 3:], dim=1), near[:, None], labels, landmarks, points)
+    return Sample(
+        means[:, :3], alpha, F.normalize(means[:, 3:], dim=1), near[:, None], labels, landmarks, points
+    )

@@ -53,10 +53,16 @@ def beard_cover(atlas: Atlas, kind: str, generator: torch.Generator) -> Tensor:
     ragged = 0.004 * band_noise(atlas.size, 160, generator)[0]
     moustache = smoothstep(ax + ragged, 0.030, 0.023) * smoothstep(y, -0.041, -0.033) * smoothstep(
         y + 0.12 * ax, -0.0205, -0.0245) * smoothstep(z, 0.075, 0.085)  # fmt: skip
-    chin = smoothstep(ax + ragged, 0.031, 0.024) * smoothstep(y, -0.047, -0.054) * smoothstep(y, -0.105, -0.088)
+    chin = (
+        smoothstep(ax + ragged, 0.031, 0.024) * smoothstep(y, -0.047, -0.054) * smoothstep(y, -0.105, -0.088)
+    )
     chin = chin * smoothstep(z, 0.03, 0.05)
     line = -0.043 + 0.85 * (ax - 0.028).clamp_min(0)  # the cheek's upper border rises to the sideburn
-    jaw = smoothstep(y - line + ragged, 0.004, -0.006) * smoothstep(y, -0.112, -0.092) * smoothstep(z, 0.0, 0.02)
+    jaw = (
+        smoothstep(y - line + ragged, 0.004, -0.006)
+        * smoothstep(y, -0.112, -0.092)
+        * smoothstep(z, 0.0, 0.02)
+    )
     side = smoothstep(ax, 0.058, 0.064) * smoothstep(z, 0.012, 0.02) * smoothstep(z, 0.045, 0.03)
     jaw = torch.maximum(jaw, side * smoothstep(y, 0.05, 0.02) * smoothstep(y, -0.05, -0.03))
     parts = {"none": [], "moustache": [moustache], "goatee": [moustache, chin]}
@@ -132,7 +138,9 @@ def _complexion(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     tired = (0.10 + 0.25 * min(1.0, look.age / 80)) * socket.clamp(0, 1)
     skin = skin * torch.exp(-tired * torch.tensor([0.75, 1.0, 0.8])[:, None, None])
     if look.freckles:
-        spots = smoothstep(band_noise(size, 150, generator)[0] + 0.4 * band_noise(size, 40, generator)[0], 1.0, 1.7)
+        spots = smoothstep(
+            band_noise(size, 150, generator)[0] + 0.4 * band_noise(size, 40, generator)[0], 1.0, 1.7
+        )
         where = ball(rest, (0.032, 0.004, 0.085), 0.022) + ball(rest, (0.0, 0.01, 0.1), 0.018) + 0.15 * front
         skin = skin * torch.exp(-look.freckles * (spots * where.clamp(0, 1))
                                 * torch.tensor([0.22, 0.42, 0.55])[:, None, None])  # fmt: skip
@@ -151,8 +159,10 @@ def _eyes(atlas: Atlas, look: Look, base: Tensor, generator: torch.Generator) ->
     dx, dy = x.abs() - EYE[0], y - EYE[1]
     r, angle = (dx.square() + dy.square()).sqrt() * 1e3, torch.atan2(dy, dx)  # mm from the gaze
     front = (z > EYE[2]).float()
-    rays = sum(torch.sin(angle * k + float(torch.rand((), generator=generator)) * 6.28) for k in (9, 17, 26)) / 3
-    white = torch.tensor([0.86, 0.83, 0.80]) - 0.05 * look.tone * torch.tensor([0.6, 1.0, 1.6])
+    rays = (
+        sum(torch.sin(angle * k + float(torch.rand((), generator=generator)) * 6.28) for k in (9, 17, 26)) / 3
+    )
+    white = torch.tensor([0.76, 0.72, 0.69]) - 0.05 * look.tone * torch.tensor([0.6, 1.0, 1.6])
     veins = band_noise(atlas.size, 200, generator)[0].clamp_min(0) * smoothstep(r, 6.0, 11.0)
     ball_colour = white[:, None, None] - veins * torch.tensor([0.02, 0.08, 0.07])[:, None, None]
     ball_colour = ball_colour - smoothstep(r, 8, 13) * torch.tensor([0.10, 0.26, 0.24])[:, None, None]
@@ -160,6 +170,7 @@ def _eyes(atlas: Atlas, look: Look, base: Tensor, generator: torch.Generator) ->
     ball_colour = _blend(ball_colour, iris, smoothstep(r, 6.0, 5.5) * front)
     ball_colour = ball_colour * (1 - 0.70 * bump(r, 5.7, 0.42) * front)
     ball_colour = _blend(ball_colour, torch.tensor([0.012, 0.010, 0.010]), smoothstep(r, 2.5, 2.0) * front)
+    ball_colour = ball_colour * (1 - 0.35 * smoothstep(dy, 0.0025, 0.0065))  # the upper lid's shade
     return _blend(base, ball_colour, (atlas.regions["eyes"] > 0.5).float())
 
 
@@ -181,11 +192,15 @@ def paint(atlas: Atlas, look: Look, generator: torch.Generator) -> Paint:
     albedo = _blend(albedo, look.lips[:, None, None] * (1 + 0.07 * ridges), lips * look.lip_strength)
     lid = (ball(rest, (EYE[0], 0.0375, 0.086), 0.0075) + ball(rest, (0.040, 0.034, 0.082), 0.006)).clamp(0, 1)
     albedo = _blend(albedo, look.trim * 0.6 + torch.tensor([0.12, 0.06, 0.06]), look.shadow * 0.7 * lid)
-    rim = smoothstep(regions["lashes"] + regions["eyes"], 0.02, 0.3) * (1 - smoothstep(regions["eyes"], 0.5, 0.9))
+    rim = smoothstep(regions["lashes"] + regions["eyes"], 0.02, 0.3) * (
+        1 - smoothstep(regions["eyes"], 0.5, 0.9)
+    )
     albedo = _blend(albedo, albedo * 0.35, rim * max(look.liner, 0.35))
     roots = look.hair * 0.75
     shaven = {"none": 0.0, "stubble": 0.55, "moustache": 0.2, "goatee": 0.2}.get(look.beard, 0.75)
-    stubble = beard_cover(atlas, "stubble", generator) * 0.30 if look.beard in ("moustache", "goatee") else beard
+    stubble = (
+        beard_cover(atlas, "stubble", generator) * 0.30 if look.beard in ("moustache", "goatee") else beard
+    )
     dots = smoothstep(grain, -0.6, 1.1)
     albedo = _blend(albedo, roots, (stubble * shaven * (0.35 + 0.65 * dots)).clamp(0, 0.85))
     albedo = _blend(albedo, roots, beard * (0.6 if look.beard not in ("none", "stubble") else 0.0))

@@ -42,9 +42,9 @@ def style_of(look: Look, draw: Draw) -> Style | None:
     side = 1.0 if draw.chance(0.5) else -1.0
     part = side * u(0.018, 0.038)
     fall = u(0.08, 0.24)
-    long = Style(2000, 22, 0.42, 0.42, 0.42, "part", 0.45, 0.30, 0.35, u(0.012, 0.026), 0.0044, clump=u(0.2, 0.6),
+    long = Style(1700, 20, 0.42, 0.42, 0.42, "part", 0.45, 0.30, 0.35, u(0.012, 0.026), 0.0044, clump=u(0.2, 0.6),
                  noise=0.06, part=u(-0.006, 0.006), cut=fall, fringe=0.045)  # fmt: skip
-    short = Style(3200, 7, u(0.025, 0.05), u(0.012, 0.025), u(0.015, 0.03), "forward", 0.4, 0.12, 0.5,
+    short = Style(2800, 7, u(0.025, 0.05), u(0.012, 0.025), u(0.015, 0.03), "forward", 0.4, 0.12, 0.5,
                   u(0.008, 0.016), 0.0036, noise=0.22, fringe=u(0.035, 0.05), mess=0.25)  # fmt: skip
     table = {
         "bald": None,
@@ -62,15 +62,15 @@ def style_of(look: Look, draw: Draw) -> Style | None:
         "short curls": replace(short, flow="crown", strands=2600, top=u(0.05, 0.09), side=u(0.03, 0.06), lift=0.9,
                                back=u(0.03, 0.06), segments=16, curl=u(0.004, 0.007), pitch=u(0.016, 0.028),
                                volume=u(0.02, 0.035), gravity=0.12, width=0.0042, noise=0.3),  # fmt: skip
-        "afro": Style(4200, 10, *(2 * (length := u(0.015, 0.06),)), length * u(0.7, 1.0), "crown", 0.05, 0.0, 0.9,
-                      0.12, 0.0062, u(0.003, 0.005), u(0.012, 0.018), 0.12, 0.6, mess=0.10),  # fmt: skip
+        "afro": Style(3800, 9, *(2 * (length := u(0.012, 0.045),)), length * u(0.7, 1.0), "crown", 0.05, 0.0, 0.9,
+                      0.12, 0.0056, u(0.004, 0.006), u(0.012, 0.018), 0.12, 1.2, mess=0.10),  # fmt: skip
         "bob": replace(long, cut=u(0.07, 0.12), volume=u(0.018, 0.03), part=draw.normal(0, 0.02)),
         "fringe bob": replace(long, flow="crown", cut=u(0.06, 0.15), fringe=u(0.014, 0.024), lift=0.3,
                               volume=u(0.014, 0.024), noise=0.04),  # fmt: skip
         "long straight": long,
         "long side": replace(long, part=part, volume=u(0.016, 0.03)),
-        "long wavy": replace(long, curl=u(0.005, 0.010), pitch=u(0.06, 0.11), segments=30, part=part * u(0, 1)),
-        "long curls": replace(long, curl=u(0.007, 0.012), pitch=u(0.028, 0.05), segments=40, strands=1500,
+        "long wavy": replace(long, curl=u(0.005, 0.010), pitch=u(0.06, 0.11), segments=26, part=part * u(0, 1)),
+        "long curls": replace(long, curl=u(0.007, 0.012), pitch=u(0.028, 0.05), segments=34, strands=1400,
                               width=0.0052, volume=u(0.025, 0.045), part=part * u(0, 1), noise=0.12),  # fmt: skip
         "ponytail": replace(long, flow="tie", knot=(u(0.02, 0.085), -0.105), tail="tail", volume=0.008, lift=0.1,
                             comb=0.8, gravity=0.0, cut=u(0.1, 0.24), noise=0.03, fringe=None, clump=0.4),  # fmt: skip

@@ -1,0 +1,112 @@
+"""Generated people: the same from the same seed, different from different ones, and dressed with hair."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from omega_cli.avatar.layout import PARSING_LABELS
+from omega_cli.data.studio.light import studio_light
+from omega_cli.data.studio.look import STYLES, Draw, sample_look
+from omega_cli.data.studio.people import Person, Sources, generator, sample_person
+from omega_cli.data.studio.scene import Sample
+from omega_cli.data.studio.skin import LABEL
+from omega_cli.data.studio.styles import style_of
+
+SIZE = 96
+
+
+def test_the_seed_is_the_person(people: dict[str, Person], sources: Sources) -> None:
+    person = people["long"]
+    again = sample_person(person.seed, sources)
+    for name in ("betas", "canonical", "visible", "detail"):
+        assert torch.equal(getattr(person, name), getattr(again, name)), name
+    for part in ("paint", "extras"):
+        for field in dataclasses.fields(getattr(person, part)):
+            one, two = (getattr(getattr(p, part), field.name) for p in (person, again))
+            assert torch.equal(one, two), f"{part}.{field.name}"
+
+
+def test_people_differ(people: dict[str, Person], plain: dict[str, Sample]) -> None:
+    """In shape by millimetres, in colour far beyond noise: any two."""
+    names = list(people)
+    for i, one in enumerate(names):
+        for two in names[i + 1 :]:
+            apart = (people[one].canonical - people[two].canonical).norm(dim=1).mean()
+            assert apart > 2e-3
+            front = [plain[n].rgb[0] * plain[n].alpha[0] for n in (one, two)]
+            assert (front[0] - front[1]).abs().mean() > 0.03
+
+
+def test_looks_cover_the_range() -> None:
+    looks = [sample_look(generator(seed, 1)) for seed in range(300)]
+    assert {look.style for look in looks} >= set(STYLES) - {"bald"}
+    tones = torch.tensor([look.tone for look in looks])
+    assert tones.quantile(0.1) < 0.15 and tones.quantile(0.9) > 0.75
+    assert 0.1 < sum(look.beard != "none" for look in looks) / 300 < 0.6
+    for look in looks:
+        assert all(0 <= float(c) <= 1.05 for c in (*look.skin, *look.iris, *look.cloth))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_has_numbers(style: str) -> None:
+    look = dataclasses.replace(sample_look(generator(1, 1)), style=style)
+    numbers = style_of(look, Draw(generator(1, 7)))
+    assert (numbers is None) == (style == "bald")
+    if numbers is not None:
+        assert numbers.strands * numbers.segments * 2 < 110_000  # triangles: keeps a picture cheap
+
+
+def test_hair_covers_the_back_of_haired_heads(people: dict[str, Person], plain: dict[str, Sample]) -> None:
+    """Of the head above the ear canals' height, seen from behind, hair is nearly everything."""
+    for name in ("long", "short", "curls"):
+        labels = plain[name].labels[2, : SIZE // 2 - 4]
+        head = labels != 0
+        assert (labels[head] == LABEL["hair"]).float().mean() > 0.93, name
+        assert people[name].look.style != "bald"
+
+
+def test_a_bald_head_has_no_hair(people: dict[str, Person], plain: dict[str, Sample]) -> None:
+    assert people["bald"].look.style == "bald"
+    assert not (plain["bald"].labels == LABEL["hair"]).any()
+
+
+def test_hair_leaves_the_eyes_free(people: dict[str, Person], plain: dict[str, Sample]) -> None:
+    """The pixels at the twelve points of the eyes show eyes, lids or lashes, never hair."""
+    for name, sample in plain.items():
+        points = sample.landmarks[0, 36:48].round().long()
+        seen = sample.labels[0, points[:, 1], points[:, 0]]
+        assert (seen != LABEL["hair"]).all(), name
+
+
+def test_face_parts_are_labelled(plain: dict[str, Sample]) -> None:
+    for name, sample in plain.items():
+        counts = torch.bincount(sample.labels[0].flatten(), minlength=len(PARSING_LABELS))
+        least = {
+            "skin": 300,
+            "brows": 8,
+            "eyes": 8,
+            "nose": 30,
+            "upper_lip": 5,
+            "lower_lip": 8,
+            "neck": 40,
+            "cloth": 200,
+        }
+        for part, few in least.items():
+            assert counts[LABEL[part]] >= few, (name, part, int(counts[LABEL[part]]))
+        rows = torch.arange(SIZE).float()[:, None].expand(SIZE, SIZE)
+        middle = {part: rows[sample.labels[0] == LABEL[part]].mean() for part in least}
+        order = ["brows", "eyes", "nose", "upper_lip", "lower_lip", "neck", "cloth"]
+        heights = [float(middle[part]) for part in order]
+        assert heights == sorted(heights), name
+
+
+def test_light_of_a_rotated_frame() -> None:
+    light = studio_light()
+    turn = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    there = light.rotated(turn)
+    normal = torch.tensor([0.3, 0.2, 0.9])
+    assert torch.allclose(light.directions @ normal, there.directions @ (turn @ normal), atol=1e-6)
+    assert torch.allclose(light.around[1:].T @ normal, there.around[1:].T @ (turn @ normal), atol=1e-6)
