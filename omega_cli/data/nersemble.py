@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,9 +223,9 @@ class Video:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._container: Any = None
-        self._decoder: Iterator[Any] | None = None
-        self._count = 0
-        self._next = 0  # number of the frame that the decoder gives next
+        self._decoder: Any = None
+        self._at = -1  # number of the frame that the decoder gave last
+        self._times: list[int] = []  # of every frame, in presentation order
 
     @property
     def size(self) -> tuple[int, int]:
@@ -236,40 +235,41 @@ class Video:
 
     @property
     def count(self) -> int:
-        """Frames, as announced; counted packet by packet where the header is silent."""
-        if not self._count:
-            stream = self._stream()
-            self._count = stream.frames
-            if not self._count:
-                self._count = sum(packet.size > 0 for packet in self._container.demux(stream))
-                self.close()  # the packets are gone
-        return self._count
+        """Frames, as announced; counted where the header is silent."""
+        return len(self._times) or self._stream().frames or len(self._index())
 
     def frame(self, number: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB. Films of a rig have an even rate, so time tells the number."""
+        """[H, W, 3] uint8 RGB."""
         import av
 
         try:
-            stream = self._stream()
-            step = Fraction(1) / (stream.average_rate * stream.time_base)  # of the clock, for each frame
-            start = stream.start_time or 0
-            if self._decoder is None or not self._next <= number <= self._next + FORWARD:
-                self._container.seek(int(start + number * step), stream=stream, backward=True)
-                self._decoder = self._container.decode(stream)
-            for decoded in self._decoder:
-                self._next = round(Fraction(decoded.pts - start) / step) + 1
-                if self._next == number + 1:
-                    return decoded.to_ndarray(format="rgb24")
-                if self._next > number + 1:
-                    break
+            times = self._index()
+            if number < len(times):
+                stream, wanted = self._stream(), times[number]
+                if self._decoder is None or not self._at < number <= self._at + FORWARD:
+                    self._container.seek(wanted, stream=stream, backward=True)
+                    self._decoder = self._container.decode(stream)
+                for decoded in self._decoder:
+                    if decoded.pts == wanted:
+                        self._at = number
+                        return decoded.to_ndarray(format="rgb24")
         except av.FFmpegError as error:
             self.close()
             raise OmegaError(f"{self.path} is damaged ({error}).", "Fetch this video again.") from error
         self.close()
         raise OmegaError(
-            f"{self.path} has no frame {number} (it announces {self.count} frames).",
+            f"{self.path} has no frame {number} (of {len(times)}).",
             "Freeze the protocol on this download, or fetch the video again.",
         )
+
+    def _index(self) -> list[int]:
+        """The clock's reading at every frame: packets tell it without decoding, and at any frame rate."""
+        if not self._times:
+            stream = self._stream()
+            packets = self._container.demux(stream)
+            self._times = sorted(p.pts for p in packets if p.size and p.pts is not None)
+            self._decoder = None
+        return self._times
 
     def close(self) -> None:
         """Let the file go; the next question opens it again."""

@@ -135,7 +135,8 @@ class _Library:
         centre = self.head_pose(identity)[:3, 3].numpy()
         points, faces, owner = _clip(points, faces, owner, centre)
         points, faces, owner = torch.from_numpy(points), torch.from_numpy(faces), torch.from_numpy(owner)
-        return _Mesh(points[:, :3].contiguous(), faces, points[:, 3:].contiguous(), owner, textures)
+        vertices, uv = points[:, :3].contiguous(), points[:, 3:].contiguous()
+        return _Mesh(vertices, faces, vertex_normals(vertices, faces), uv, owner, textures)
 
     def _texture(self, identity: str, kind: str) -> Tensor:
         from PIL import Image
@@ -162,7 +163,7 @@ class _Library:
             return blend(values, mesh.faces, face, weights)
 
         colour = mesh.colours(at(mesh.uv), mesh.owner[face])
-        normal = at(vertex_normals(mesh.vertices, mesh.faces))
+        normal = at(mesh.normals)
         # hair is single sheets: what is seen from behind is lit as if it faced the camera
         towards = -fine.forward
         normal = functional.normalize(torch.where((normal @ towards < 0)[..., None], -normal, normal), dim=-1)
@@ -177,11 +178,12 @@ class _Library:
 
 @dataclass(frozen=True, eq=False)
 class _Mesh:
-    """All parts of one head: vertices [V, 3] m, faces [F, 3], uv [V, 2], owner [F]: which of the textures
-    ([3, H, W], linear light) a face wears."""
+    """All parts of one head: vertices [V, 3] m, faces [F, 3], normals [V, 3], uv [V, 2]; owner [F]: which of
+    the textures ([3, H, W], linear light) a face wears."""
 
     vertices: Tensor
     faces: Tensor
+    normals: Tensor
     uv: Tensor
     owner: Tensor
     textures: list[Tensor]

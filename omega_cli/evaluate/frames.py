@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Interface
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -113,7 +114,7 @@ def reader(dataset: str) -> Reader:
     """The module that reads a data set."""
     if dataset not in READERS:
         raise OmegaError(f"No reader knows the data set {dataset!r}.", f"Known: {', '.join(READERS)}.")
-    return importlib.import_module(f"omega_cli.data.{dataset}")
+    return cast(Reader, importlib.import_module(f"omega_cli.data.{dataset}"))
 
 
 # --- the square that is compared --------------------------------------------------------------
@@ -178,8 +179,10 @@ def standard_views(frame: Frame, protocol: Protocol, centre: Tensor | None = Non
             )
     cropped = []
     for view in views:
-        whole = protocol.crop == "whole" or centre is None
-        box = whole_box(view.camera) if whole else head_box(view.camera, centre, protocol.crop_radius_m)
+        if protocol.crop == "whole" or centre is None:
+            box = whole_box(view.camera)
+        else:
+            box = head_box(view.camera, centre, protocol.crop_radius_m)
         cropped.append(view.cropped(box, protocol.size))
     return cropped[0], cropped[1:]
 

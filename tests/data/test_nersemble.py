@@ -150,6 +150,35 @@ def test_freeze_uses_frames_that_all_cameras_have(root: Path) -> None:
     assert nersemble.freeze(root, frozen) is frozen
 
 
+def test_a_film_of_uneven_rate_is_read_by_number(tmp_path: Path) -> None:
+    """Frames are found by their own clock, not by an average rate."""
+    path = tmp_path / "cam.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "5", "g": "12"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(40):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 6 * number, np.uint8), "rgb24")
+            picture.pts = number if number < 20 else 5 * number
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    video = nersemble.Video(path)
+    assert video.count == 40 and video.size == (64, 48)
+    for number in (0, 5, 19, 20, 21, 39, 3, 38):
+        assert abs(float(video.frame(number).mean()) - 6 * number) < 2, number
+    video.close()
+    assert abs(float(video.frame(30).mean()) - 180) < 2
+
+
+def test_a_damaged_film_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "cam.mp4"
+    film(path, POSES["222200037"], 60)
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data[: len(data) // 2])  # the table of frames lies at the end
+    with pytest.raises(OmegaError, match=r"cam\.mp4") as caught:
+        nersemble.Video(path).frame(3)
+    assert "again" in caught.value.hint
+
+
 def test_nothing_is_opened_before_it_is_asked_for(root: Path) -> None:
     """Reading frames looks at headers; pictures wait. A film replaced later is read as replaced."""
     frames = nersemble.read(root, protocol(3))
@@ -250,5 +279,5 @@ def test_what_is_missing_is_said(root: Path, what: str, says: str, helps: str) -
 
 def test_a_frame_beyond_the_end_is_said(root: Path) -> None:
     frame = next(nersemble.read(root, protocol(COUNT + 5)))
-    with pytest.raises(OmegaError, match=rf"no frame {COUNT + 5} \(it announces {COUNT} frames\)"):
+    with pytest.raises(OmegaError, match=rf"no frame {COUNT + 5} \(of {COUNT}\)"):
         frame.source.image()
