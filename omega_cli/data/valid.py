@@ -90,8 +90,8 @@ class _Library:
         hint = "Give the folder with heads.npz, parts.npz and tex/ as --root."
         for name in ("heads.npz", "parts.npz", "tex"):
             need(root / name, "VALID heads", hint)
-        # a source and its targets are often asked for twice, as picture and as mask
-        self._drawn = lru_cache(maxsize=8)(self._draw)
+        # a head's views are asked for again and again: as picture, as mask, for every variant measured
+        self._drawn = lru_cache(maxsize=32)(self._draw)
         self._mesh = lru_cache(maxsize=1)(self._read_mesh)
 
     @property
