@@ -15,11 +15,11 @@ import torch
 class Operator:
     """One operator of the `omega` namespace; call it like the function that it wraps."""
 
-    def __init__(self, name: str, function: Callable[..., Any], device: str) -> None:
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = f"omega::{name}"
         schema = torch.library.infer_schema(function, mutates_args=())
         torch.library.define(self.name, schema)
-        torch.library.impl(self.name, device, function)
+        torch.library.impl(self.name, "cpu", function)
         self.overload = getattr(torch.ops.omega, name).default
         """What `torch.library.opcheck` takes."""
 
@@ -43,9 +43,4 @@ class Operator:
 
 def cpu_operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
     """Decorator: a function of tensors, numbers and flags with annotated types becomes an operator."""
-    return lambda function: Operator(name, function, "cpu")
-
-
-def cuda_operator(name: str) -> Callable[[Callable[..., Any]], Operator]:
-    """The same for a function that only CUDA has."""
-    return lambda function: Operator(name, function, "cuda")
+    return lambda function: Operator(name, function)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ctypes import c_int, c_int64
+from ctypes import Array, c_int, c_int64
 
 import torch
 from torch import Tensor
 
 from omega_cli.kernels import _backend, reference
 from omega_cli.kernels._backend import integer, pointer
-from omega_cli.kernels._ops import cpu_operator, cuda_operator
+from omega_cli.kernels._ops import cpu_operator
 
 FEATURE_TYPES = (torch.float32, torch.float16, torch.bfloat16)  # the CUDA library's numbers for them
 MOST_LEVELS = 12
-MOST_EXTRA = 2  # columns that the CUDA library takes apart from the values
+MOST_EXTRA = 2  # columns that CUDA takes apart from the values; more of them are joined to the values
 
 
 def uv_splat(
@@ -55,32 +55,27 @@ def uv_splat_pyramid(
 
     weight scales each point's whole contribution, a point of weight 0 is not there. extra are further
     float32 columns that are summed like the values: ones give the density D, cosines the confidence C of
-    paper 3.3. Differentiable to values, uv, weight and extra. On CUDA all levels share one sort of the
-    points and one launch. H and W must be divisible by 2^(levels - 1).
+    paper 3.3. Differentiable to values, uv, weight and extra. All levels are summed by one operator, which
+    sorts the points once. H and W must be divisible by 2^(levels - 1).
     """
     _check(values, uv, size, levels, weight, extra)
-    on_cuda = values.device.type == "cuda"
-    small = values.dtype in FEATURE_TYPES[1:]
-    if small and (not on_cuda or backend == "torch"):
-        values, small = values.float(), False
-    floats = [t for t in (None if small else values, uv, weight, extra) if t is not None]
+    if values.dtype in FEATURE_TYPES[1:] and (values.device.type != "cuda" or backend == "torch"):
+        values = values.float()  # only the CUDA library reads them as they are
+    floats = [
+        t for t in (None if values.dtype in FEATURE_TYPES[1:] else values, uv, weight, extra) if t is not None
+    ]
     native = _backend.choose(backend, *floats) == "native"
-    sizes = [(size[0] >> level, size[1] >> level) for level in range(levels)]
-    if native and on_cuda and (extra is None or extra.shape[2] <= MOST_EXTRA):
-        outs = [_image(out) for out in _uv_splat_levels(values, uv, weight, extra, *size, levels)]
-        return list(zip(outs[:levels], outs[levels:] or [None] * levels, strict=True))
-    if native and on_cuda:
-        assert extra is not None
+    if native and extra is not None and extra.shape[2] > MOST_EXTRA:
         pairs = uv_splat_pyramid(torch.cat([values.float(), extra], -1), uv, size, levels, weight=weight)
         return [(both[:, : values.shape[2]], both[:, values.shape[2] :]) for both, _ in pairs]
-    splat = _uv_splat if native else _splat_reference
-    columns = [None if t is None else _times(t, weight) for t in (values, extra)]
-    maps = [[None if t is None else _image(splat(t, uv, *hw)) for t in columns] for hw in sizes]
-    return [(sums, extras) for sums, extras in maps if sums is not None]
-
-
-def _splat_reference(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
-    return reference.uv_splat(values, uv.to(values), (height, width))
+    if native:
+        outs = _uv_splat_levels(values, uv, weight, extra, *size, levels)
+    else:
+        sizes = [(size[0] >> level, size[1] >> level) for level in range(levels)]
+        columns = [_times(t, weight) for t in (values, extra) if t is not None]
+        outs = [reference.uv_splat(c, uv.to(c), hw) for c in columns for hw in sizes]
+    images = [out.permute(0, 3, 1, 2) for out in outs]
+    return list(zip(images[:levels], images[levels:] or [None] * levels, strict=True))
 
 
 def _times(columns: Tensor, weight: Tensor | None) -> Tensor:
@@ -89,10 +84,6 @@ def _times(columns: Tensor, weight: Tensor | None) -> Tensor:
         return columns
     weight = weight[..., None]
     return torch.where((weight == 0) & ~columns.isfinite(), 0.0, columns) * weight
-
-
-def _image(out: Tensor) -> Tensor:  # [B, H, W, C] -> [B, C, H, W]
-    return out.permute(0, 3, 1, 2)
 
 
 def _check(
@@ -124,67 +115,10 @@ def _check(
     _backend.refuse_beyond(2**31, points=B * P, texels=B * atoms, channels=C * 32)
 
 
-@cpu_operator("uv_splat")
-def _uv_splat(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
-    values, uv = values.contiguous(), uv.contiguous()
-    B, P, C = values.shape
-    out = values.new_empty(B, height, width, C)
-    _backend.library().omega_uv_splat(
-        *map(integer, (B, P, C)),
-        pointer(values),
-        pointer(uv),
-        integer(height),
-        integer(width),
-        _backend.threads(),
-        pointer(out),
-    )
-    return out
+# The operators: the sums of all levels come first, then the extra sums of all levels.
 
 
-@_uv_splat.register_fake
-def _(values: Tensor, uv: Tensor, height: int, width: int) -> Tensor:
-    return values.new_empty(values.shape[0], height, width, values.shape[2])
-
-
-@cpu_operator("uv_splat_backward")
-def _uv_splat_backward(values: Tensor, uv: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    values, uv, grad = values.contiguous(), uv.contiguous(), grad.contiguous()
-    (B, P, C), (height, width) = values.shape, grad.shape[1:3]
-    grad_values, grad_uv = torch.empty_like(values), torch.empty_like(uv)
-    _backend.library().omega_uv_splat_backward(
-        *map(integer, (B, P, C)),
-        pointer(values),
-        pointer(uv),
-        pointer(grad),
-        integer(height),
-        integer(width),
-        _backend.threads(),
-        pointer(grad_values),
-        pointer(grad_uv),
-    )
-    return grad_values, grad_uv
-
-
-@_uv_splat_backward.register_fake
-def _(values: Tensor, uv: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    return values.new_empty(values.shape), uv.new_empty(uv.shape)
-
-
-def _save(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs[:2])
-
-
-def _grads(ctx, grad: Tensor):
-    return *_uv_splat_backward(*ctx.saved_tensors, grad), None, None
-
-
-_uv_splat.register_autograd(_grads, setup_context=_save)
-
-
-# CUDA: every level at once. The sums of all levels come first, then the extra sums of all levels.
-
-
-@cuda_operator("uv_splat_levels")
+@cpu_operator("uv_splat_levels")
 def _uv_splat_levels(
     values: Tensor,
     uv: Tensor,
@@ -194,29 +128,42 @@ def _uv_splat_levels(
     width: int,
     levels: int,
 ) -> list[Tensor]:
-    values, uv = _backend.aligned(values), uv.contiguous()
-    weight, extra = (None if t is None else t.contiguous() for t in (weight, extra))
-    B, P, _ = values.shape
-    outs = _level_maps(values, extra, height, width, levels)
-    shape = (integer(height), integer(width), c_int(levels))
-    library = _backend.library("cuda")
-    library.omega_cuda_uv_splat_workspace.restype = c_int64
-    needed = library.omega_cuda_uv_splat_workspace(integer(B), integer(P), *shape)
-    scratch = torch.empty(needed, dtype=torch.uint8, device=values.device)
-    _backend.call_cuda(
-        "omega_cuda_uv_splat",
-        values,
-        *_described(values, extra),
-        *map(pointer, (values, uv, weight, extra)),
-        *shape,
-        pointer(scratch),
-        _backend.pointers(outs[:levels]),
-        _backend.pointers(outs[levels:]),
+    inputs = _contiguous(values, uv, weight, extra)
+    outs = _level_maps(values, uv, weight, extra, height, width, levels)
+    _backend.library().omega_uv_splat(
+        *_counts(values, extra),
+        *map(pointer, inputs),
+        *_sizes(height, width, levels),
+        _backend.threads(),
+        *_level_pointers(outs, levels),
     )
     return outs
 
 
-def _level_maps(values: Tensor, extra: Tensor | None, height: int, width: int, levels: int) -> list[Tensor]:
+@_uv_splat_levels.register_cuda
+def _(values, uv, weight, extra, height: int, width: int, levels: int) -> list[Tensor]:
+    inputs = _contiguous(_backend.aligned(values), uv, weight, extra)
+    outs = _level_maps(values, uv, weight, extra, height, width, levels)
+    counts, sizes = _counts(values, extra), _sizes(height, width, levels)
+    library = _backend.library("cuda")
+    library.omega_cuda_uv_splat_workspace.restype = c_int64
+    needed = library.omega_cuda_uv_splat_workspace(*counts[:2], *sizes)
+    scratch = torch.empty(needed, dtype=torch.uint8, device=values.device)
+    _backend.call_cuda(
+        "omega_cuda_uv_splat",
+        values,
+        c_int(FEATURE_TYPES.index(values.dtype)),
+        *counts,
+        *map(pointer, inputs),
+        *sizes,
+        pointer(scratch),
+        *_level_pointers(outs, levels),
+    )
+    return outs
+
+
+@_uv_splat_levels.register_fake
+def _level_maps(values, uv, weight, extra, height: int, width: int, levels: int) -> list[Tensor]:
     columns = [values.shape[2]] if extra is None else [values.shape[2], extra.shape[2]]
     return [
         values.new_empty(len(values), height >> level, width >> level, count, dtype=torch.float32)
@@ -225,17 +172,23 @@ def _level_maps(values: Tensor, extra: Tensor | None, height: int, width: int, l
     ]
 
 
-def _described(values: Tensor, extra: Tensor | None) -> tuple:
-    extra_columns = 0 if extra is None else extra.shape[2]
-    return c_int(FEATURE_TYPES.index(values.dtype)), *map(integer, (*values.shape, extra_columns))
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.contiguous() for t in tensors]
 
 
-@_uv_splat_levels.register_fake
-def _(values, uv, weight, extra, height: int, width: int, levels: int) -> list[Tensor]:
-    return _level_maps(values, extra, height, width, levels)
+def _counts(values: Tensor, extra: Tensor | None) -> list[c_int64]:  # B, P, C, E
+    return [integer(n) for n in (*values.shape, 0 if extra is None else extra.shape[2])]
 
 
-@cuda_operator("uv_splat_levels_backward")
+def _sizes(height: int, width: int, levels: int) -> tuple[c_int64, c_int64, c_int]:
+    return integer(height), integer(width), c_int(levels)
+
+
+def _level_pointers(maps: list[Tensor], levels: int) -> tuple[Array, Array]:
+    return _backend.pointers(maps[:levels]), _backend.pointers(maps[levels:])
+
+
+@cpu_operator("uv_splat_levels_backward")
 def _uv_splat_levels_backward(
     grads: list[Tensor],
     values: Tensor,
@@ -247,48 +200,54 @@ def _uv_splat_levels_backward(
     levels: int,
     wanted: list[bool],  # of the four inputs; the gradient of another is empty
 ) -> list[Tensor]:
-    values = _backend.aligned(values)
-    inputs = [values, *(None if t is None else t.contiguous() for t in (uv, weight, extra))]
-    grads = [_backend.aligned(grad) for grad in grads]
-    outs = _input_grads(inputs, wanted)
-    _backend.call_cuda(
-        "omega_cuda_uv_splat_backward",
-        values,
-        *_described(values, extra),
+    inputs, grads = _contiguous(values, uv, weight, extra), [grad.contiguous() for grad in grads]
+    outs = _input_grads(grads, values, uv, weight, extra, height, width, levels, wanted)
+    _backend.library().omega_uv_splat_backward(
+        *_counts(values, extra),
         *map(pointer, inputs),
-        integer(height),
-        integer(width),
-        c_int(levels),
-        _backend.pointers(grads[:levels]),
-        _backend.pointers(grads[levels:]),
+        *_sizes(height, width, levels),
+        _backend.threads(),
+        *_level_pointers(grads, levels),
         *(pointer(out if want else None) for out, want in zip(outs, wanted, strict=True)),
     )
     return outs
 
 
-def _input_grads(inputs: list[Tensor | None], wanted: list[bool]) -> list[Tensor]:
-    values = inputs[0]
-    assert values is not None
-    return [
-        t.new_empty(t.shape) if t is not None and want else values.new_empty(0)
-        for t, want in zip(inputs, wanted, strict=True)
-    ]
+@_uv_splat_levels_backward.register_cuda
+def _(grads, values, uv, weight, extra, height: int, width: int, levels: int, wanted: list[bool]):
+    inputs = _contiguous(_backend.aligned(values), uv, weight, extra)
+    grads = [_backend.aligned(grad) for grad in grads]
+    outs = _input_grads(grads, values, uv, weight, extra, height, width, levels, wanted)
+    _backend.call_cuda(
+        "omega_cuda_uv_splat_backward",
+        values,
+        c_int(FEATURE_TYPES.index(values.dtype)),
+        *_counts(values, extra),
+        *map(pointer, inputs),
+        *_sizes(height, width, levels),
+        *_level_pointers(grads, levels),
+        *(pointer(out if want else None) for out, want in zip(outs, wanted, strict=True)),
+    )
+    return outs
 
 
 @_uv_splat_levels_backward.register_fake
-def _(grads, values, uv, weight, extra, height: int, width: int, levels: int, wanted: list[bool]):
-    return _input_grads([values, uv, weight, extra], wanted)
+def _input_grads(grads, values, uv, weight, extra, height: int, width: int, levels: int, wanted: list[bool]):
+    return [
+        t.new_empty(t.shape) if t is not None and want else values.new_empty(0)
+        for t, want in zip((values, uv, weight, extra), wanted, strict=True)
+    ]
 
 
-def _save_levels(ctx, inputs, output) -> None:
+def _save(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs[:4])
-    ctx.shape = inputs[4:]
+    ctx.sizes = inputs[4:]
 
 
-def _levels_grads(ctx, grads: list[Tensor]):
+def _grads(ctx, grads: list[Tensor]):
     wanted = [t is not None and n for t, n in zip(ctx.saved_tensors, ctx.needs_input_grad[:4], strict=True)]
-    outs = _uv_splat_levels_backward(grads, *ctx.saved_tensors, *ctx.shape, wanted)
+    outs = _uv_splat_levels_backward(grads, *ctx.saved_tensors, *ctx.sizes, wanted)
     return *(out if want else None for out, want in zip(outs, wanted, strict=True)), None, None, None
 
 
-_uv_splat_levels.register_autograd(_levels_grads, setup_context=_save_levels)
+_uv_splat_levels.register_autograd(_grads, setup_context=_save)

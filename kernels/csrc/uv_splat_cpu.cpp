@@ -1,108 +1,133 @@
-// Bilinear splatting of points into a UV map, and its gradients. Meaning: kernels/reference.py uv_splat.
+// Bilinear splatting of points into a UV map at several levels at once. Meaning: kernels/reference.py uv_splat.
 //
-// The map is cut into bands of rows, small enough to stay in a core's own cache. Points are dealt to the
-// bands in their own order (a point between two bands to both), and a band is summed by one thread: every
-// texel gets its points in their order, the same bits for any number of threads, and no atomics. Within a
-// band the values are read in the order of memory, which is what makes scattered uv affordable.
+// The finest map is cut into bands of rows, small enough to stay in a core's own cache. Each point belongs to
+// one band, and a band's points are dealt to it in their own order; one thread reads each of them once and adds
+// it to the texels of every level. Rows that two bands reach are owned by one of them: what the others have
+// for it they leave in rows of their own (the halo), which are added at the end, band by band. The bands do
+// not depend on the number of threads, hence neither do the bits; and no atomics.
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
 
-#include "common.h"
 #include "huge.h"
+#include "uv_splat.h"
 
 namespace {
 
-constexpr int64_t kBandBytes = 512 << 10;  // of the map at once: half of a usual second-level cache
+using omega::Place;
+using omega::Points;
+
+constexpr int64_t kBandBytes = 512 << 10;  // of the finest map at once: half of a usual second-level cache
 constexpr int kChannels = 128;             // of a point at once, about
 constexpr int kChunks = 32;                // of the points, for dealing them in parallel
-constexpr int kShares = 4;                 // a thread: a band of several rows has at most one share of the points
-constexpr int kAhead = 12;                 // points between a prefetch and its use
-
-// Where a point falls: the texel up and to the left of it, and how far beyond that centre it lies.
-struct Place {
-    int column, row;  // from -1 to size - 1
-    float fx, fy;
-};
-
-// False: NaN, infinite, or more than half a texel outside the map.
-OMEGA_INLINE bool locate(const float* uv, int H, int W, Place& place) {
-    if (!omega::is_finite(uv[0]) || !omega::is_finite(uv[1])) return false;
-    const float x = uv[0] * (float)W - 0.5f, y = uv[1] * (float)H - 0.5f;
-    if (!(x > -1.0f && x < (float)W && y > -1.0f && y < (float)H)) return false;
-    const float floor_x = std::floor(x), floor_y = std::floor(y);
-    place = {(int)floor_x, (int)floor_y, x - floor_x, y - floor_y};
-    return true;
-}
-
-OMEGA_INLINE void prefetch(const float* from, int count) {
-    for (int k = 0; k < count; k += 16) __builtin_prefetch(from + k);
-}
+constexpr int kShares = 32;                // a band of several rows has at most one share of the points
 
 struct Dealt {
-    int64_t point;
-    Place at;
+    int32_t point;
+    float x, y;  // in texels of level 0
+    float weight;
 };
 
 struct Bands {
-    std::vector<int> first_row;          // of each band, and H
-    std::vector<int> of_row;             // band of each row
-    std::vector<int64_t> starts;         // of each band's points, and the end
+    std::vector<int> first_row;   // of each band, and H
+    std::vector<int> of_row;      // band of each row
+    std::vector<int64_t> starts;  // of each band's points, and the end
     std::unique_ptr<Dealt[]> points;
+    int64_t room = 0;  // for points
+
+    int count() const { return (int)first_row.size() - 1; }
 };
 
+// The maps of one view.
+struct Maps {
+    int levels, H, W, C, E;
+    float* sums[omega::kMostLevels];
+    float* extras[omega::kMostLevels];
+
+    int height(int level) const { return H >> level; }
+    int width(int level) const { return W >> level; }
+};
+
+// Rows of a level that the points of a band reach, from first to past - 1; those from own to own_past - 1 it
+// writes into the map itself, the others into the halo from texel `halo` on.
+struct Rows {
+    int first, past, own, own_past;
+    int64_t halo;
+
+    bool holds(int row) const { return row >= first && row < past; }
+    bool owns(int row) const { return row >= own && row < own_past; }
+    int in_halo() const { return past - first - (own_past - own); }
+    // Texel of the halo at which a row that is not owned begins.
+    int64_t place(int row, int width) const {
+        return halo + (int64_t)(row < own ? row - first : row - first - (own_past - own)) * width;
+    }
+};
+
+// A point of the band lies at first_row + 1/2 <= y < past_row + 1/2 in texels of level 0, further out in the
+// first and the last band. A row of a coarse level belongs to the band of its uppermost row of level 0.
+Rows rows_of(int first_row, int past_row, int level, int height) {
+    const int step = 1 << level;
+    Rows out;
+    out.first = std::max(0, (2 * first_row + 1 - step) >> (level + 1));
+    out.past = std::min(height, ((2 * past_row + step) >> (level + 1)) + 1);
+    out.own = (first_row + step - 1) >> level, out.own_past = (past_row + step - 1) >> level;
+    if (out.own == out.own_past) out.own = out.own_past = out.first;
+    return out;
+}
+
 // Rows to bands: at most as many rows as fit the cache, at most a share of the points.
-void cut(const std::vector<int64_t>& points_of_row, int64_t total, int64_t row_bytes, int H, int threads, Bands& out) {
+void cut(const std::vector<int64_t>& points_of_row, int64_t total, int64_t row_bytes, int H, Bands& out) {
     const int most_rows = (int)std::max<int64_t>(1, kBandBytes / std::max<int64_t>(row_bytes, 1));
-    const int64_t most_points = total / (kShares * threads) + 1;
+    const int64_t most_points = total / kShares + 1;
     out.first_row.clear();
     out.of_row.resize(H);
     int64_t held = 0;
     for (int row = 0; row < H; row++) {
         const bool full =
-            row == 0 || row - out.first_row.back() >= most_rows || held + points_of_row[row + 1] > most_points;
+            row == 0 || row - out.first_row.back() >= most_rows || held + points_of_row[row] > most_points;
         if (full) out.first_row.push_back(row), held = 0;
-        held += points_of_row[row + 1];
-        out.of_row[row] = (int)out.first_row.size() - 1;
+        held += points_of_row[row];
+        out.of_row[row] = out.count();
     }
     out.first_row.push_back(H);
 }
 
-// Calls use(band) for the one or two bands that a point above row `row` + 1 reaches.
+// Calls use(point, x, y, row, weight) for the points that reach the map, with the row of level 0 above them.
 template <class Use>
-OMEGA_INLINE void bands_of(const Bands& bands, int row, int H, Use use) {
-    const int upper = row >= 0 ? bands.of_row[row] : -1, lower = row + 1 < H ? bands.of_row[row + 1] : -1;
-    if (upper >= 0) use(upper);
-    if (lower >= 0 && lower != upper) use(lower);
+OMEGA_INLINE void each_point(const Points& points, int64_t begin, int64_t end, int H, int W, int levels, Use use) {
+    for (int64_t p = begin; p < end; p++) {
+        const float weight = points.weight ? points.weight[p] : 1.0f;
+        float x, y;
+        if (weight == 0.0f || !omega::locate(points.uv + 2 * p, H, W, levels, x, y)) continue;
+        use(p, x, y, y < 1.5f ? 0 : std::min((int)(y - 0.5f), H - 1), weight);
+    }
 }
 
-void deal(const float* uv, int64_t P, int H, int W, int64_t row_bytes, int threads, Bands& out) {
-    const int chunks = (int)std::min<int64_t>(kChunks, P / 512 + 1), rows = H + 1;  // row -1 comes first
-    std::vector<int64_t> counts((size_t)chunks * rows, 0);
+void deal(const Points& points, int H, int W, int levels, int64_t row_bytes, int threads, Bands& out) {
+    const int64_t P = points.count;
+    const int chunks = (int)std::min<int64_t>(kChunks, P / 512 + 1);
+    std::vector<int64_t> counts((size_t)chunks * H, 0);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        int64_t* mine = counts.data() + (size_t)chunk * rows;
-        Place at;
-        for (int64_t p = P * chunk / chunks; p < P * (chunk + 1) / chunks; p++)
-            if (locate(uv + 2 * p, H, W, at)) mine[at.row + 1]++;
+        int64_t* mine = counts.data() + (size_t)chunk * H;
+        each_point(points, P * chunk / chunks, P * (chunk + 1) / chunks, H, W, levels,
+                   [&](int64_t, float, float, int row, float) { mine[row]++; });
     }
-    std::vector<int64_t> points_of_row(rows, 0);
-    int64_t total = 0;
+    std::vector<int64_t> points_of_row(H, 0);
     for (int chunk = 0; chunk < chunks; chunk++)
-        for (int row = 0; row < rows; row++) points_of_row[row] += counts[(size_t)chunk * rows + row];
+        for (int row = 0; row < H; row++) points_of_row[row] += counts[(size_t)chunk * H + row];
+    int64_t total = 0;
     for (const int64_t count : points_of_row) total += count;
-    cut(points_of_row, total, row_bytes, H, threads, out);
+    cut(points_of_row, total, row_bytes, H, out);
 
     // For each chunk the place of its first point in every band: chunks one after the other.
-    const int bands = (int)out.first_row.size() - 1;
+    const int bands = out.count();
     std::vector<int64_t> next((size_t)chunks * bands, 0);
     for (int chunk = 0; chunk < chunks; chunk++)
-        for (int row = -1; row < H; row++)
-            bands_of(out, row, H, [&](int band) {
-                next[(size_t)chunk * bands + band] += counts[(size_t)chunk * rows + row + 1];
-            });
+        for (int row = 0; row < H; row++)
+            next[(size_t)chunk * bands + out.of_row[row]] += counts[(size_t)chunk * H + row];
     out.starts.assign(1, 0);
     int64_t place = 0;
     for (int band = 0; band < bands; band++) {
@@ -113,168 +138,209 @@ void deal(const float* uv, int64_t P, int H, int W, int64_t row_bytes, int threa
         }
         out.starts.push_back(place);
     }
-    out.points.reset(new Dealt[place]);
+    if (out.room < total) out.points.reset(new Dealt[total]), out.room = total;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         int64_t* mine = next.data() + (size_t)chunk * bands;
-        Place at;
-        for (int64_t p = P * chunk / chunks; p < P * (chunk + 1) / chunks; p++)
-            if (locate(uv + 2 * p, H, W, at))
-                bands_of(out, at.row, H, [&](int band) { out.points[mine[band]++] = {p, at}; });
+        each_point(points, P * chunk / chunks, P * (chunk + 1) / chunks, H, W, levels,
+                   [&](int64_t p, float x, float y, int row, float weight) {
+                       out.points[mine[out.of_row[row]]++] = {(int32_t)p, x, y, weight};
+                   });
     }
 }
 
-// The four texels of a point and its weight in each; -1 where there is no texel to write.
-struct Corners {
-    int64_t texel[4];
-    float weight[4];
-    bool all;  // four texels, four weights that are not zero
+// Where a band writes at one level: rows first .. past - 1 of the map, each there or in the halo.
+struct Target {
+    int first, past, width;
+    float scale;  // 2^-level
+    float **rows, **extra_rows;
 };
 
-OMEGA_INLINE Corners corners_of(const Place& at, int W, int y_first, int y_past) {
-    Corners out;
-    out.all = true;
-    for (int k = 0; k < 4; k++) {
-        const int row = at.row + (k >> 1), column = at.column + (k & 1);
-        out.weight[k] = (k >> 1 ? at.fy : 1.0f - at.fy) * (k & 1 ? at.fx : 1.0f - at.fx);
-        const bool inside = row >= y_first && row < y_past && column >= 0 && column < W;
-        out.texel[k] = inside ? (int64_t)row * W + column : -1;
-        out.all = out.all && inside && out.weight[k] != 0.0f;
+// N floats that need no alignment.
+template <int N>
+struct Some {
+    typedef float Floats __attribute__((vector_size(4 * N), aligned(4), may_alias));
+};
+
+// Vectors of L, then of L/2 and so on for what is left over: exact for every count, without a scalar loop.
+template <int L>
+OMEGA_INLINE void add_to_corners(const float* from, int count, float* const to[4], const float weight[4]) {
+    typedef typename Some<L>::Floats Floats;
+    int c = 0;
+    for (; c + L <= count; c += L) {
+        const Floats value = *(const Floats*)(from + c);
+        Floats &a = *(Floats*)(to[0] + c), &b = *(Floats*)(to[1] + c), &d = *(Floats*)(to[2] + c),
+               &e = *(Floats*)(to[3] + c);
+        a += weight[0] * value, b += weight[1] * value, d += weight[2] * value, e += weight[3] * value;
     }
-    return out;
+    if constexpr (L > 1) {
+        if (c == count) return;
+        float* const rest[4] = {to[0] + c, to[1] + c, to[2] + c, to[3] + c};
+        add_to_corners<L / 2>(from + c, count - c, rest, weight);
+    }
 }
 
-// Channels c_first .. c_first + count - 1 of a band's points into rows y_first .. y_past - 1 of out [H, W, C].
-template <int>
-OMEGA_INLINE void splat_band_of(const float* values, const Dealt* points, int64_t many, int C, int c_first, int count,
-                                int W, int y_first, int y_past, float* out) {
+// The four texels of a point. nowhere takes what falls outside the map or has no weight: a value that is not
+// finite must not reach a texel in which its weight is zero.
+OMEGA_INLINE void find_corners(const Target& target, float* const* rows, int C, const Place& at, const float weight[4],
+                               float* nowhere, float* to[4]) {
+    const int row = at.row - target.first, count = target.past - target.first;
+    if (row >= 0 && row + 1 < count && at.column >= 0 && at.column + 1 < target.width && weight[3] != 0.0f) {
+        const int64_t column = (int64_t)at.column * C;
+        to[0] = rows[row] + column, to[1] = to[0] + C;
+        to[2] = rows[row + 1] + column, to[3] = to[2] + C;
+        return;
+    }
+    for (int k = 0; k < 4; k++) {
+        const int y = row + (k >> 1), x = at.column + (k & 1);
+        const bool used = y >= 0 && y < count && x >= 0 && x < target.width && weight[k] != 0.0f;
+        to[k] = used ? rows[y] + (int64_t)x * C : nowhere;
+    }
+}
+
+// Channels c_first .. c_first + count - 1 of a band's points, and their extra columns if E > 0, into every level.
+// nowhere: max(count, E) floats.
+template <int L>
+OMEGA_INLINE void splat_band_of(const Points& from, const Dealt* points, int64_t many, int c_first, int count, int E,
+                                const Target* targets, int levels, float* nowhere) {
+    const float* values = from.values + c_first;
     for (int64_t k = 0; k < many; k++) {
-        if (k + kAhead < many) prefetch(values + points[k + kAhead].point * C + c_first, count);
-        const float* from = values + points[k].point * C + c_first;
-        const Corners at = corners_of(points[k].at, W, y_first, y_past);
-        if (at.all) {
-            float *a = out + at.texel[0] * C + c_first, *b = a + C;
-            float *d = out + at.texel[2] * C + c_first, *e = d + C;
-            const float wa = at.weight[0], wb = at.weight[1], wd = at.weight[2], we = at.weight[3];
-OMEGA_INDEPENDENT
-            for (int c = 0; c < count; c++) {
-                const float value = from[c];
-                a[c] += wa * value, b[c] += wb * value;
-                d[c] += wd * value, e[c] += we * value;
-            }
-            continue;
+        if (k + omega::kAhead < many) {
+            const int64_t later = points[k + omega::kAhead].point;
+            omega::prefetch(values + later * from.C, count);
+            if (E) __builtin_prefetch(from.extra + later * E);
         }
-        for (int corner = 0; corner < 4; corner++) {
-            // a zero weight is skipped, so that a NaN stays in the texels it belongs to
-            if (at.texel[corner] < 0 || at.weight[corner] == 0.0f) continue;
-            float* to = out + at.texel[corner] * C + c_first;
-            const float weight = at.weight[corner];
-OMEGA_INDEPENDENT
-            for (int c = 0; c < count; c++) to[c] += weight * from[c];
+        const Dealt& point = points[k];
+        for (int level = 0; level < levels; level++) {
+            const Target& target = targets[level];
+            const Place at = omega::place_of(point.x, point.y, target.scale);
+            const float upper = point.weight * (1.0f - at.fy), lower = point.weight * at.fy;
+            const float weight[4] = {upper * (1.0f - at.fx), upper * at.fx, lower * (1.0f - at.fx), lower * at.fx};
+            float* to[4];
+            find_corners(target, target.rows, from.C, at, weight, nowhere, to);
+            add_to_corners<L>(values + (int64_t)point.point * from.C, count, to, weight);
+            if (!E) continue;
+            find_corners(target, target.extra_rows, E, at, weight, nowhere, to);
+            add_to_corners<2>(from.extra + (int64_t)point.point * E, E, to, weight);
         }
     }
 }
 
 OMEGA_VERSIONS(void, splat_band,
-               (const float* values, const Dealt* points, int64_t many, int C, int c_first, int count, int W,
-                int y_first, int y_past, float* out),
-               (values, points, many, C, c_first, count, W, y_first, y_past, out))
+               (const Points& from, const Dealt* points, int64_t many, int c_first, int count, int E,
+                const Target* targets, int levels, float* nowhere),
+               (from, points, many, c_first, count, E, targets, levels, nowhere))
 
-// Gather: gradients of one range of points from the gradient of the map [H, W, C].
-template <int>
-OMEGA_INLINE void gather_points_of(const float* values, const float* uv, int64_t begin, int64_t end, int C, int H,
-                                   int W, const float* grad, float* grad_values, float* grad_uv) {
-    for (int64_t p = begin; p < end; p++) {
-        Place at;
-        if (p + kAhead < end && locate(uv + 2 * (p + kAhead), H, W, at)) {
-            const int column = std::max(at.column, 0), most = (column + 1 < W ? 2 : 1) * C;
-            for (int row = std::max(at.row, 0); row <= std::min(at.row + 1, H - 1); row++)
-                prefetch(grad + ((int64_t)row * W + column) * C, most);
-        }
-        float* to = grad_values + p * C;
-        grad_uv[2 * p] = grad_uv[2 * p + 1] = 0.0f;
-        if (!locate(uv + 2 * p, H, W, at)) {
-            std::fill_n(to, C, 0.0f);
-            continue;
-        }
-        const float* from = values + p * C;
-        const Corners corners = corners_of(at, W, 0, H);
-        float dot[4] = {};
-        if (corners.texel[0] >= 0 && corners.texel[1] >= 0 && corners.texel[2] >= 0 && corners.texel[3] >= 0) {
-            const float *a = grad + corners.texel[0] * C, *b = a + C, *d = grad + corners.texel[2] * C, *e = d + C;
-            const float wa = corners.weight[0], wb = corners.weight[1], wd = corners.weight[2], we = corners.weight[3];
-            float dot_a = 0, dot_b = 0, dot_d = 0, dot_e = 0;
-OMEGA_INDEPENDENT
-            for (int c = 0; c < C; c++) {
-                to[c] = wa * a[c] + wb * b[c] + wd * d[c] + we * e[c];
-                dot_a += from[c] * a[c], dot_b += from[c] * b[c];
-                dot_d += from[c] * d[c], dot_e += from[c] * e[c];
+// What bands leave for rows of others: texels of all bands and levels, as [texel, C] and [texel, E].
+struct Halo {
+    std::vector<Rows> rows;  // [band, level]
+    std::unique_ptr<float[]> sums, extras;
+    int64_t room = 0;
+
+    void lay_out(const Bands& bands, const Maps& maps) {
+        rows.clear();
+        int64_t texels = 0;
+        for (int band = 0; band < bands.count(); band++)
+            for (int level = 0; level < maps.levels; level++) {
+                rows.push_back(rows_of(bands.first_row[band], bands.first_row[band + 1], level, maps.height(level)));
+                rows.back().halo = texels;
+                texels += (int64_t)rows.back().in_halo() * maps.width(level);
             }
-            dot[0] = dot_a, dot[1] = dot_b, dot[2] = dot_d, dot[3] = dot_e;
-        } else {
-            std::fill_n(to, C, 0.0f);
-            for (int k = 0; k < 4; k++) {
-                if (corners.texel[k] < 0) continue;
-                const float* g = grad + corners.texel[k] * C;
-                const float weight = corners.weight[k];
-                float sum = 0;
-OMEGA_INDEPENDENT
-                for (int c = 0; c < C; c++) to[c] += weight * g[c], sum += from[c] * g[c];
-                dot[k] = sum;
-            }
-        }
-        grad_uv[2 * p] = ((1.0f - at.fy) * (dot[1] - dot[0]) + at.fy * (dot[3] - dot[2])) * (float)W;
-        grad_uv[2 * p + 1] = ((1.0f - at.fx) * (dot[2] - dot[0]) + at.fx * (dot[3] - dot[1])) * (float)H;
+        if (texels <= room) return;
+        sums.reset(new float[texels * maps.C]), extras.reset(new float[texels * maps.E]);
+        omega::prefer_huge_pages(sums.get(), texels * maps.C * (int64_t)sizeof(float));
+        room = texels;
     }
+};
+
+void clear(float* row, int64_t width, int C, int count) {
+    if (count == C)
+        std::fill_n(row, width * C, 0.0f);
+    else
+        for (int64_t x = 0; x < width; x++) std::fill_n(row + x * C, count, 0.0f);
 }
 
-OMEGA_VERSIONS(void, gather_points,
-               (const float* values, const float* uv, int64_t begin, int64_t end, int C, int H, int W,
-                const float* grad, float* grad_values, float* grad_uv),
-               (values, uv, begin, end, C, H, W, grad, grad_values, grad_uv))
+// One band, channels c_first .. c_first + count - 1; the extra columns go with the first of them.
+void run_band(const Points& points, const Bands& bands, int band, const Halo& halo, const Maps& maps, int c_first,
+              int count) {
+    const int E = c_first == 0 ? maps.E : 0;
+    const Rows* rows = &halo.rows[(size_t)band * maps.levels];
+    size_t held = 0;
+    for (int level = 0; level < maps.levels; level++) held += rows[level].past - rows[level].first;
+    std::vector<float*> starts(2 * held);
+    std::vector<float> nowhere(std::max(count, E), 0.0f);
+    Target targets[omega::kMostLevels];
+    float** next = starts.data();
+    for (int level = 0; level < maps.levels; level++) {
+        const Rows& mine = rows[level];
+        const int width = maps.width(level);
+        targets[level] = {mine.first, mine.past, width, 1.0f / (float)(1 << level), next, next + held};
+        for (int row = mine.first; row < mine.past; row++, next++) {
+            const bool own = mine.owns(row);
+            const int64_t texel = own ? (int64_t)row * width : mine.place(row, width);
+            next[0] = (own ? maps.sums[level] : halo.sums.get()) + texel * maps.C + c_first;
+            clear(next[0], width, maps.C, count);
+            if (!E) continue;
+            next[held] = (own ? maps.extras[level] : halo.extras.get()) + texel * E;
+            clear(next[held], width, E, E);
+        }
+    }
+    splat_band(points, bands.points.get() + bands.starts[band], bands.starts[band + 1] - bands.starts[band], c_first,
+               count, E, targets, maps.levels, nowhere.data());
+}
+
+void add_row(float* to, const float* from, int64_t count) {
+OMEGA_INDEPENDENT
+    for (int64_t k = 0; k < count; k++) to[k] += from[k];
+}
+
+// What other bands have for a row of the map, in their order.
+void collect(const Bands& bands, const Halo& halo, const Maps& maps, int level, int row) {
+    const int step = 1 << level, width = maps.width(level);
+    const int first = bands.of_row[std::max(0, (row - 2) * step)];
+    const int last = bands.of_row[std::min(maps.H - 1, (row + 2) * step)];
+    for (int band = first; band <= last; band++) {
+        const Rows& rows = halo.rows[(size_t)band * maps.levels + level];
+        if (!rows.holds(row) || rows.owns(row)) continue;
+        const int64_t from = rows.place(row, width), to = (int64_t)row * width;
+        add_row(maps.sums[level] + to * maps.C, halo.sums.get() + from * maps.C, (int64_t)width * maps.C);
+        if (maps.E)
+            add_row(maps.extras[level] + to * maps.E, halo.extras.get() + from * maps.E, (int64_t)width * maps.E);
+    }
+}
 
 }  // namespace
 
-// values [B, P, C], uv [B, P, 2] -> out [B, H, W, C], overwritten.
-OMEGA_EXPORT void omega_uv_splat(int64_t B, int64_t P, int64_t C, const float* values, const float* uv, int64_t height,
-                                 int64_t width, int threads, float* out) {
-    const int H = (int)height, W = (int)width;
+// values [B, P, C], uv [B, P, 2], weight [B, P] or null, extra [B, P, E] or null -> for each level l, finest
+// first: sums[l] [B, H >> l, W >> l, C] and extras[l] [.., E], overwritten.
+OMEGA_EXPORT void omega_uv_splat(int64_t B, int64_t P, int64_t C, int64_t E, const float* values, const float* uv,
+                                 const float* weight, const float* extra, int64_t height, int64_t width, int levels,
+                                 int threads, float* const* sums, float* const* extras) {
+    const Points all{P, (int)C, (int)E, values, uv, weight, extra};
     const int slices = (int)std::max<int64_t>(1, (C + kChannels / 2) / kChannels);
-    const int64_t slice = (C + slices - 1) / slices;
-    omega::prefer_huge_pages(out, B * H * W * C * (int64_t)sizeof(float));
+    const int slice = (int)((C + slices - 1) / slices);
+    Maps maps{levels, (int)height, (int)width, (int)C, (int)E, {}, {}};
+    for (int level = 0; level < levels; level++)
+        omega::prefer_huge_pages(sums[level], B * (height >> level) * (width >> level) * C * (int64_t)sizeof(float));
     Bands bands;
+    Halo halo;
     for (int64_t b = 0; b < B; b++) {
-        const float* v = values + b * P * C;
-        float* map = out + b * H * W * C;
-        deal(uv + b * P * 2, P, H, W, W * slice * (int64_t)sizeof(float), threads, bands);
-        const int tasks = slices * ((int)bands.first_row.size() - 1);
+        const Points points = all.view(b);
+        for (int level = 0; level < levels; level++) {
+            const int64_t texels = (int64_t)maps.height(level) * maps.width(level);
+            maps.sums[level] = sums[level] + b * texels * C;
+            maps.extras[level] = E ? extras[level] + b * texels * E : nullptr;
+        }
+        deal(points, maps.H, maps.W, levels, width * slice * (int64_t)sizeof(float), threads, bands);
+        halo.lay_out(bands, maps);
+        const int tasks = slices * bands.count();
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
         for (int task = 0; task < tasks; task++) {
-            const int band = task / slices, c_first = (int)(task % slices * slice);
-            const int count = (int)std::min<int64_t>(slice, C - c_first);
-            const int y_first = bands.first_row[band], y_past = bands.first_row[band + 1];
-            if (count == C)
-                std::fill(map + (int64_t)y_first * W * C, map + (int64_t)y_past * W * C, 0.0f);
-            else
-                for (int64_t texel = (int64_t)y_first * W; texel < (int64_t)y_past * W; texel++)
-                    std::fill_n(map + texel * C + c_first, count, 0.0f);
-            splat_band(v, bands.points.get() + bands.starts[band], bands.starts[band + 1] - bands.starts[band], (int)C,
-                       c_first, count, W, y_first, y_past, map);
+            const int c_first = task % slices * slice;
+            run_band(points, bands, task / slices, halo, maps, c_first, std::min(slice, (int)C - c_first));
         }
-    }
-}
-
-// grad_out [B, H, W, C] -> grad_values [B, P, C], grad_uv [B, P, 2], overwritten.
-OMEGA_EXPORT void omega_uv_splat_backward(int64_t B, int64_t P, int64_t C, const float* values, const float* uv,
-                                          const float* grad_out, int64_t height, int64_t width, int threads,
-                                          float* grad_values, float* grad_uv) {
-    const int H = (int)height, W = (int)width;
-    const int64_t chunk = 256, chunks = (P + chunk - 1) / chunk;
-    omega::prefer_huge_pages(grad_values, B * P * C * (int64_t)sizeof(float));
+        for (int level = 0; level < levels; level++)
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t k = 0; k < B * chunks; k++) {
-        const int64_t b = k / chunks, begin = (k % chunks) * chunk;
-        gather_points(values + b * P * C, uv + b * P * 2, begin, std::min(P, begin + chunk), (int)C, H, W,
-                      grad_out + b * H * W * C, grad_values + b * P * C, grad_uv + b * P * 2);
+            for (int row = 0; row < maps.height(level); row++) collect(bands, halo, maps, level, row);
     }
 }
