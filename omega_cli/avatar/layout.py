@@ -55,6 +55,12 @@ VIDEO = "video.mp4"
 SHEET = "sheet.png"
 TURNTABLE = "turntable"
 
+# what `omega evaluate` writes into its own folder
+EVALUATED_PROTOCOL = "protocol.json"
+EVALUATED_SOURCE = "source.png"
+EVALUATED_ROWS = "rows.json"
+EVALUATED_SUMMARY = "summary.json"
+
 
 def view_rgb(azimuth: str) -> str:
     """Colour of one view, inside views/."""

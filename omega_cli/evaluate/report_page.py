@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from omega_cli.avatar import codecs
+from omega_cli.avatar import codecs, layout
 from omega_cli.evaluate.measure import Compared
 
 MOST_COLUMNS = 8  # cameras on a sheet, spread over those there are
@@ -57,7 +57,7 @@ def save_page(
         folder = html.escape(document["folder"])
         parts.append(
             f"<h2>{word}: {folder} ({_mean_psnr(document):.2f} dB)</h2>"
-            f'<img src="{folder}/sheet.png" alt="truth above, render below">'
+            f'<img src="{folder}/{layout.SHEET}" alt="truth above, render below">'
         )
     if failed:
         lines = "\n".join(f"{key}: {why}" for key, why in failed.items())

@@ -37,8 +37,8 @@ from omega_cli.metrics.lpips import load_lpips
 from omega_cli.render.stage import load_rig
 from omega_cli.track.landmarks import Landmarker
 
-ROWS, PROTOCOL, PER_IMAGE = "rows.json", "protocol.json", "per_image.csv"
-SUMMARY, TABLE, PAGE = "summary.json", "table.md", "index.html"
+ROWS = layout.EVALUATED_ROWS
+PER_IMAGE, TABLE, PAGE = "per_image.csv", "table.md", "index.html"
 SHOWN = 192  # px, a picture of a sheet
 
 
@@ -59,7 +59,8 @@ def run(
     protocol = (
         protocols.load(Path(config.protocol)) if config.protocol else protocols.standard(config.dataset)
     )
-    protocol = data.freeze(root, protocol.restricted(config.identity, config.frames))
+    # frames are left out after freezing: fewer of them are then the same ones
+    protocol = data.freeze(root, protocol.restricted(config.identity)).restricted(frames=config.frames)
     if force and output.exists():
         shutil.rmtree(output)
     _file_protocol(output, protocol)
@@ -81,7 +82,7 @@ def run(
 
 def _file_protocol(output: Path, protocol: Protocol) -> None:
     """protocol.json of the run; a folder measured under another protocol is refused, not mixed up."""
-    path, text = output / PROTOCOL, protocols.dumps(protocol)
+    path, text = output / layout.EVALUATED_PROTOCOL, protocols.dumps(protocol)
     if path.exists() and path.read_text() != text:
         raise OmegaError(
             f"{output}/ was measured under another protocol.",
@@ -141,7 +142,7 @@ def _frame(
             pairs = [measure.compare(rig, where, view, protocol, metrics) for view in targets]
         key = {"identity": frame.identity, "sequence": frame.sequence, "frame": frame.frame}
         rows = [key | _finite(pair.row) | {"variant": name} for pair in pairs]
-        report_page.save_sheet(folder / "sheet.png", pairs, SHOWN)
+        report_page.save_sheet(folder / layout.SHEET, pairs, SHOWN)
         document = {"rows": rows, "placed_within_mm": round(1e3 * gap, 2), "seconds": seconds}
         part = folder / (ROWS + ".part")
         part.write_text(json.dumps(document, indent=1))
@@ -154,7 +155,7 @@ def _make(
 ) -> dict[str, float]:  # fmt: skip
     """The avatar of one variant; an ablation starts from a copy of the full one. Seconds by stage."""
     avatar = home / _slug(name) / "avatar"
-    picture = home / "source.png"
+    picture = home / layout.EVALUATED_SOURCE
     if not picture.exists():
         home.mkdir(parents=True, exist_ok=True)
         codecs.save_image(picture, compose(source.image(), source.mask(), protocol.background))
@@ -220,7 +221,7 @@ def _finish(
         "seconds": _mean_seconds(documents),
         "failed": dict(failed),
     }
-    codecs.save_json(output / SUMMARY, summary)
+    codecs.save_json(output / layout.EVALUATED_SUMMARY, summary)
     table = tables.markdown({n: part for n, part in rows.items() if part}, protocol.dataset, seed)
     (output / TABLE).write_text(table)
     report_page.save_page(output / PAGE, protocol.describe(), table, documents, failed)
