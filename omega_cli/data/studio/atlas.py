@@ -48,9 +48,13 @@ def make_atlas(model: HeadModel, size: int) -> Atlas:
         (raster.covered & (_v(size) < 0.894)[:, None].to(raster.covered.device)).float(), size / 28
     )
     return Atlas(
-        rest, _lift(model, raster.face_index, size), regions, blurred / weight.clamp_min(1e-3), raster.covered,
+        rest,
+        _lift(model, raster.face_index, size),
+        regions,
+        blurred / weight.clamp_min(1e-3),
+        raster.covered,
         _nearest(raster.covered),
-    )  # fmt: skip
+    )
 
 
 def _v(size: int) -> Tensor:
@@ -89,7 +93,8 @@ def _nearest(covered: Tensor, reach: int = 6) -> Tensor:
     index = torch.arange(size * size, device=covered.device).view(size, size)
     index = torch.where(covered, index, -1)
     for _ in range(reach):
-        grown = F.max_pool2d(index[None, None].float() if size * size < 2**24 else index[None, None].double(),
-                             3, 1, 1)[0, 0].long()  # fmt: skip
+        grown = F.max_pool2d(
+            index[None, None].float() if size * size < 2**24 else index[None, None].double(), 3, 1, 1
+        )[0, 0].long()
         index = torch.where(index >= 0, index, grown)
     return torch.where(index >= 0, index, 0)

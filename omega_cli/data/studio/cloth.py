@@ -25,17 +25,21 @@ def neckline(points: Tensor, collar: str) -> Tensor:
     above_rim = y + 0.165 + 0.45 * z
     front = smoothstep(z, -0.035, 0.01) * smoothstep(x.abs(), 0.055, 0.0)
     height = {
-        "crew": 0.024 - 0.006 * front, "v neck": 0.030 - 0.10 * front, "turtle": 0.074 + 0 * front,
-        "boat": 0.006 - 0.003 * front, "shirt": 0.044 - 0.075 * front,
-    }[collar]  # fmt: skip
+        "crew": 0.024 - 0.006 * front,
+        "v neck": 0.030 - 0.10 * front,
+        "turtle": 0.074 + 0 * front,
+        "boat": 0.006 - 0.003 * front,
+        "shirt": 0.044 - 0.075 * front,
+    }[collar]
     return height - above_rim
 
 
 def clothe(atlas: Atlas, look: Look, albedo: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(albedo with the cloth painted on, share of cloth [S, S])."""
     under = neckline(atlas.rest, look.collar)
-    body = (atlas.regions["neck"] + atlas.regions["boundary"] + atlas.regions["face"]
-            + atlas.regions["scalp"]).clamp(0, 1)  # fmt: skip
+    body = (
+        atlas.regions["neck"] + atlas.regions["boundary"] + atlas.regions["face"] + atlas.regions["scalp"]
+    ).clamp(0, 1)
     share = smoothstep(under, -0.0008, 0.0008) * body * (atlas.rest[..., 1] < -0.05)
     weave = 1 + 0.02 * band_noise(atlas.size, atlas.size // 2, generator)[0]
     edge = smoothstep(under, 0.010, 0.008)

@@ -15,17 +15,30 @@ def command():
 
 
 @command.command("preview")
-@click.option("-o", "--output", metavar="DIR", required=True, type=click.Path(path_type=Path, file_okay=False),
-              help="Folder for the sheets.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the sheets.",
+)
 @click.option(
     "--people", type=click.IntRange(1, 1000), default=40, show_default=True, help="How many people."
 )
-@click.option("--size", type=click.IntRange(32, 1024), default=256, show_default=True,
-              help="Side of one picture, pixels.")  # fmt: skip
+@click.option(
+    "--size",
+    type=click.IntRange(32, 1024),
+    default=256,
+    show_default=True,
+    help="Side of one picture, pixels.",
+)
 @click.option("--plain", is_flag=True, help="Even light and faces at rest, to compare people.")
 @common_options
 def preview(output: Path, people: int, size: int, plain: bool, seed: int, report):
-    """Draw contact sheets of random people, to look at: front, three quarters, side, back, labels, normals.
+    """Draw contact sheets of random people, to look at.
+
+    A sheet each for front, three quarters, side and back; all views, labels and normals of the first twelve.
 
     People are seeds: --seed 7 --people 3 shows persons 7, 8 and 9. Prints the paths of the sheets.
 

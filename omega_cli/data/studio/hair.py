@@ -124,11 +124,13 @@ def grow(
     down = torch.tensor(DOWN, device=p.device)
     alive = torch.ones(N, dtype=torch.bool, device=p.device)
     tied = torch.zeros_like(alive)
+    lying = torch.zeros(N, dtype=torch.long, device=p.device)
     near = torch.cdist(p, anchors.points).argmin(1)
     points, normals, living = [p], [n], [alive]
     for k in range(S):
         comb = _tangent(_flow(p, n, style, anchors, root_x), n)
-        tied = tied | ((style.flow == "tie") & ((p - _knot(style, anchors, p)).norm(dim=-1) < 0.02))
+        tied = tied | ((style.flow == "tie") & ((p - _knot(style, anchors, p)).norm(dim=-1) < 0.03))
+        alive = alive & ~(tied & (style.tail == "bun"))
         free = tied[:, None].float()
         ramp = min(1.0, (k + 1) / (0.35 * S + 1e-6)) if style.lift > 0.5 else 1.0
         combed = (anchors.scalp[near] if style.cut is not None else 1.0 - 0 * hover)[:, None]  # it hangs else
@@ -143,10 +145,12 @@ def grow(
         height = ((q - anchors.points[near]) * n_q).sum(-1)
         reach = (hover * min(1.0, (k + 1) / (0.3 * S + 1e-6))).clamp_min(0.0015)
         q = q + ((reach - height).clamp(0, 0.03))[:, None] * n_q  # out of the head
-        sink = (height - hover).clamp(0, 0.012) * anchors.scalp[near] * (style.lift < 0.9) * (k > 0.15 * S)
+        cling = torch.maximum(anchors.scalp[near], 0.5 * (q[:, 1] > anchors.eye_y - 0.08))
+        sink = (height - hover).clamp(0, 0.012) * cling * (style.lift < 0.9) * (k > 0.15 * S)
         q = q - 0.7 * sink[:, None] * n_q * (1 - free)
         d = F.normalize(q - p, dim=-1)
-        alive = alive & ~_forbidden(q, style, anchors)
+        lying = lying + ((height < hover + 0.004) & (n_q[:, 1] > 0.3) & (q[:, 1] < anchors.eye_y - 0.08))
+        alive = alive & (lying < 3) & ~_forbidden(q, style, anchors)  # it lies on the shoulder and ends
         p = torch.where(alive[:, None], q, p)
         n = F.normalize(torch.where(alive[:, None], 0.5 * n + n_q, n), dim=-1)
         points.append(p), normals.append(n), living.append(alive)
@@ -173,7 +177,7 @@ def _off_the_face(p: Tensor, style: Style, anchors: Anchors) -> Tensor:
     limit = anchors.eye_y + (style.fringe if style.fringe is not None else 0.06) + 0.025
     near = smoothstep(z, 0.02, 0.05) * smoothstep(y, limit, limit - 0.03) * smoothstep(x.abs(), 0.085, 0.06)
     return near[:, None] * torch.stack(
-        [0.45 * torch.sign(x), torch.zeros_like(x), torch.full_like(x, -0.5)], -1
+        [0.45 * torch.sign(x), torch.zeros_like(x), torch.full_like(x, -0.8)], -1
     )
 
 
@@ -205,7 +209,7 @@ def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> Tensor:
 def _curled(line: Tensor, normal: Tensor, steps: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     if not style.curl:
         return line
-    N, nodes = line.shape[:2]
+    N = len(line)
     tangent = F.normalize(torch.gradient(line, dim=1)[0], dim=-1)
     side = F.normalize(torch.linalg.cross(tangent, normal), dim=-1, eps=1e-6)
     out = torch.linalg.cross(side, tangent)
@@ -295,8 +299,16 @@ def ribbons(strands: Strands, generator: torch.Generator, roll: float = 0.7, rou
     quads = torch.cat([index + torch.tensor([0, 1, 2]), index + torch.tensor([1, 3, 2])], 1).view(-1, 3)
     faces = quads.to(line.device)
     seen = (width[:, :-1] > 0).flatten().repeat_interleave(2)
-    per_node = [v[:, :, None].expand(N, nodes, 2).flatten()
-                for v in (s, (2 * offset - 1).expand(N, nodes), strands.roots[:, None].expand(N, nodes))]  # fmt: skip
+    per_node = [
+        v[:, :, None].expand(N, nodes, 2).flatten()
+        for v in (s, (2 * offset - 1).expand(N, nodes), strands.roots[:, None].expand(N, nodes))
+    ]
     tangents = tangent[:, :, None].expand(N, nodes, 2, 3)
-    return Ribbons(points.reshape(-1, 3), normals.reshape(-1, 3), tangents.reshape(-1, 3), uv.reshape(-1, 2),
-                   *per_node, faces[seen])  # fmt: skip
+    return Ribbons(
+        points.reshape(-1, 3),
+        normals.reshape(-1, 3),
+        tangents.reshape(-1, 3),
+        uv.reshape(-1, 2),
+        *per_node,
+        faces[seen],
+    )

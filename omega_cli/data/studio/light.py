@@ -88,7 +88,7 @@ def sample_light(generator: torch.Generator) -> Light:
         [base * draw.normal(0, 0.3), base * draw.uniform(0.0, 0.6), base * draw.normal(0.1, 0.25)]
     )
     light = Light(torch.stack([key, fill, rim]), colours, torch.cat([base[None], slope]))
-    return replace(light, exposure=draw.uniform(0.95, 1.35) / max(0.25, light.on_a_face()))
+    return replace(light, exposure=draw.uniform(0.9, 1.2) / max(0.25, light.on_a_face()))
 
 
 def shadows(light: Light, visible: Tensor) -> Tensor:

@@ -9,25 +9,66 @@ import torch
 from torch import Tensor
 
 # sRGB of human skin from fair to deep, ours, near the range of published skin-tone charts.
-SKIN_TONES = torch.tensor(
-    [[236, 198, 178], [226, 180, 156], [216, 166, 136], [192, 138, 106], [152, 103, 75], [112, 73, 53],
-     [78, 51, 41]]
-) / 255.0  # fmt: skip
+SKIN_TONES = (
+    torch.tensor(
+        [
+            [236, 198, 178],
+            [226, 180, 156],
+            [216, 166, 136],
+            [192, 138, 106],
+            [152, 103, 75],
+            [112, 73, 53],
+            [78, 51, 41],
+        ]
+    )
+    / 255.0
+)
 HAIR_COLOURS = {
-    "black": (24, 20, 19), "soft black": (38, 31, 28), "dark brown": (56, 39, 29), "brown": (84, 57, 38),
-    "light brown": (122, 87, 57), "dark blond": (152, 117, 77), "blond": (196, 160, 108),
-    "platinum": (224, 205, 168), "auburn": (112, 52, 30), "copper": (160, 78, 38),
-    "blue": (46, 84, 140), "pink": (205, 96, 140), "green": (60, 120, 90), "wine": (110, 26, 48),
-}  # fmt: skip
+    "black": (24, 20, 19),
+    "soft black": (38, 31, 28),
+    "dark brown": (56, 39, 29),
+    "brown": (84, 57, 38),
+    "light brown": (122, 87, 57),
+    "dark blond": (152, 117, 77),
+    "blond": (196, 160, 108),
+    "platinum": (224, 205, 168),
+    "auburn": (112, 52, 30),
+    "copper": (160, 78, 38),
+    "blue": (46, 84, 140),
+    "pink": (205, 96, 140),
+    "green": (60, 120, 90),
+    "wine": (110, 26, 48),
+}
 EYE_COLOURS = {
-    "dark brown": (52, 32, 22), "brown": (92, 58, 34), "hazel": (118, 92, 48), "green": (78, 100, 66),
-    "blue": (74, 108, 146), "grey": (98, 112, 118),
-}  # fmt: skip
+    "dark brown": (52, 32, 22),
+    "brown": (92, 58, 34),
+    "hazel": (118, 92, 48),
+    "green": (78, 100, 66),
+    "blue": (74, 108, 146),
+    "grey": (98, 112, 118),
+}
 STYLES = (
-    "bald", "buzz", "receding", "crop", "slick", "side part", "messy", "quiff", "short curls", "afro",
-    "bob", "fringe bob", "long straight", "long side", "long wavy", "long curls", "ponytail", "bun",
-    "undercut", "pixie",
-)  # fmt: skip
+    "bald",
+    "buzz",
+    "receding",
+    "crop",
+    "slick",
+    "side part",
+    "messy",
+    "quiff",
+    "short curls",
+    "afro",
+    "bob",
+    "fringe bob",
+    "long straight",
+    "long side",
+    "long wavy",
+    "long curls",
+    "ponytail",
+    "bun",
+    "undercut",
+    "pixie",
+)
 BEARDS = ("none", "stubble", "moustache", "goatee", "short beard", "full beard")
 COLLARS = ("crew", "v neck", "turtle", "boat", "shirt")
 
@@ -65,6 +106,7 @@ class Look:
     trim: Tensor
     collar: str
     striped: bool
+    glasses: bool
 
 
 class Draw:
@@ -106,47 +148,99 @@ def sample_look(generator: torch.Generator) -> Look:
     draw = Draw(generator)
     tone = draw.uniform() ** 1.15
     age = 18 + 57 * draw.uniform() ** 1.5
-    skin = (between(SKIN_TONES, tone) * torch.exp(0.018 * torch.randn(3, generator=generator))
-            * math.exp(draw.normal(0, 0.03))).clamp(0.08, 0.93)  # fmt: skip
+    skin = (
+        between(SKIN_TONES, tone)
+        * torch.exp(0.018 * torch.randn(3, generator=generator))
+        * math.exp(draw.normal(0, 0.03))
+    ).clamp(0.08, 0.93)
     feminine = draw.chance(0.5)
     style = draw.one(_styles(feminine, age))
     dark = 1.5 if tone > 0.5 else 0.55
-    colour = draw.one({
-        "black": 2.2 * dark, "soft black": 1.6 * dark, "dark brown": 1.6, "brown": 1.3 / dark,
-        "light brown": 0.8 / dark, "dark blond": 0.6 / dark**3, "blond": 0.8 / dark**3, "auburn": 0.35 / dark,
-        "platinum": 0.25 / dark, "copper": 0.45 / dark**3, "blue": 0.06, "pink": 0.08, "green": 0.04,
-        "wine": 0.12,
-    })  # fmt: skip
+    colour = draw.one(
+        {
+            "black": 2.2 * dark,
+            "soft black": 1.6 * dark,
+            "dark brown": 1.6,
+            "brown": 1.3 / dark,
+            "light brown": 0.8 / dark,
+            "dark blond": 0.6 / dark**3,
+            "blond": 0.8 / dark**3,
+            "auburn": 0.35 / dark,
+            "platinum": 0.25 / dark,
+            "copper": 0.45 / dark**3,
+            "blue": 0.06,
+            "pink": 0.08,
+            "green": 0.04,
+            "wine": 0.12,
+        }
+    )
     grey = max(0.0, min(1.0, draw.normal((age - 45) / 25, 0.25))) if age > 35 else 0.0
     hair = srgb(HAIR_COLOURS[colour]) * draw.uniform(0.85, 1.2)
     hair = hair + grey * (torch.full((3,), draw.uniform(0.5, 0.82)) - hair) * 0.9
     ombre = draw.chance(0.15) and style.startswith(("long", "bob"))
     tips = hair + draw.uniform(0.2, 0.6) * (srgb(HAIR_COLOURS["blond"]) - hair) if ombre else hair * 1.15
     light_eyes = 0.2 if tone > 0.45 else 1.0
-    iris = srgb(EYE_COLOURS[draw.one({
-        "dark brown": 2.0, "brown": 1.6, "hazel": 0.7 * light_eyes, "green": 0.5 * light_eyes**2,
-        "blue": 1.3 * light_eyes**2, "grey": 0.5 * light_eyes**2,
-    })])  # fmt: skip
-    beard = "none" if feminine else draw.one({
-        "none": 3.2, "stubble": 2.0, "moustache": 0.7, "goatee": 0.8, "short beard": 1.3, "full beard": 1.2,
-    })  # fmt: skip
+    iris = srgb(
+        EYE_COLOURS[
+            draw.one(
+                {
+                    "dark brown": 2.0,
+                    "brown": 1.6,
+                    "hazel": 0.7 * light_eyes,
+                    "green": 0.5 * light_eyes**2,
+                    "blue": 1.3 * light_eyes**2,
+                    "grey": 0.5 * light_eyes**2,
+                }
+            )
+        ]
+    )
+    beard = (
+        "none"
+        if feminine
+        else draw.one(
+            {
+                "none": 3.2,
+                "stubble": 2.0,
+                "moustache": 0.7,
+                "goatee": 0.8,
+                "short beard": 1.3,
+                "full beard": 1.2,
+            }
+        )
+    )
     made_up = feminine and draw.chance(0.55)
     natural = skin * torch.tensor([0.92, 0.62, 0.62])
     painted = srgb((170, 30, 50)) * draw.uniform(0.7, 1.2) + 0.12 * draw.uniform() * torch.rand(
         3, generator=generator
     )
     return Look(
-        age=age, skin=skin, tone=tone, redness=draw.uniform(0.2, 1.0), freckles=_rare(draw, 0.28 * (1 - tone)),
-        moles=int(draw.uniform(0, 6)), gloss=draw.uniform(0.3, 1.0), lips=painted if made_up else natural,
+        age=age,
+        skin=skin,
+        tone=tone,
+        redness=draw.uniform(0.2, 1.0),
+        freckles=_rare(draw, 0.28 * (1 - tone)),
+        moles=int(4 * draw.uniform() ** 2),
+        gloss=draw.uniform(0.3, 1.0),
+        lips=painted if made_up else natural,
         lip_strength=draw.uniform(0.55, 0.9) if made_up else draw.uniform(0.45, 0.8),
-        shadow=draw.uniform(0.2, 0.6) if made_up else 0.0, liner=draw.uniform(0.4, 0.9) if made_up else 0.0,
-        iris=iris, brow_width=draw.uniform(0.55, 1.0) if feminine else draw.uniform(0.85, 1.5),
-        brow_arch=draw.uniform(0.0, 1.0), brow_density=draw.uniform(0.55, 0.95), style=style, hair=hair,
-        tips=tips, grey=grey, hairline=draw.normal(0.0, 0.5) + (0.3 if not feminine and age > 45 else 0),
-        beard=beard, cloth=draw.colour(0.8), trim=draw.colour(0.6),
+        shadow=draw.uniform(0.2, 0.6) if made_up else 0.0,
+        liner=draw.uniform(0.4, 0.9) if made_up else 0.0,
+        iris=iris,
+        brow_width=draw.uniform(0.55, 1.0) if feminine else draw.uniform(0.85, 1.5),
+        brow_arch=draw.uniform(0.0, 1.0),
+        brow_density=draw.uniform(0.55, 0.95),
+        style=style,
+        hair=hair,
+        tips=tips,
+        grey=grey,
+        hairline=draw.normal(0.0, 0.5) + (0.3 if not feminine and age > 45 else 0),
+        beard=beard,
+        cloth=draw.colour(0.8),
+        trim=draw.colour(0.6),
         collar=draw.one({"crew": 3, "v neck": 1.5, "turtle": 1.2, "boat": 1.0, "shirt": 1.2}),
         striped=draw.chance(0.2),
-    )  # fmt: skip
+        glasses=draw.chance(0.14 + 0.25 * (age > 45)),
+    )
 
 
 def _rare(draw: Draw, chance: float) -> float:
@@ -155,10 +249,38 @@ def _rare(draw: Draw, chance: float) -> float:
 
 def _styles(feminine: bool, age: float) -> dict[str, float]:
     if feminine:
-        return {"buzz": 0.2, "crop": 0.3, "messy": 0.3, "short curls": 0.8, "afro": 0.9, "bob": 1.3,
-                "fringe bob": 1.1, "long straight": 1.5, "long side": 1.3, "long wavy": 1.4, "pixie": 0.9,
-                "long curls": 1.4, "ponytail": 1.2, "bun": 1.1, "undercut": 0.4}  # fmt: skip
+        return {
+            "buzz": 0.2,
+            "crop": 0.3,
+            "messy": 0.3,
+            "short curls": 0.8,
+            "afro": 0.9,
+            "bob": 1.3,
+            "fringe bob": 1.1,
+            "long straight": 1.5,
+            "long side": 1.3,
+            "long wavy": 1.4,
+            "pixie": 0.9,
+            "long curls": 1.4,
+            "ponytail": 1.2,
+            "bun": 1.1,
+            "undercut": 0.4,
+        }
     thin = 2.0 if age > 45 else 0.5
-    return {"bald": 0.6 * thin, "buzz": 1.1, "receding": 0.9 * thin, "crop": 1.3, "slick": 1.1,
-            "side part": 1.3, "messy": 1.1, "quiff": 1.0, "short curls": 1.0, "afro": 0.7,
-            "long straight": 0.3, "long wavy": 0.4, "long curls": 0.3, "bun": 0.3, "undercut": 0.8}  # fmt: skip
+    return {
+        "bald": 0.6 * thin,
+        "buzz": 1.1,
+        "receding": 0.9 * thin,
+        "crop": 1.3,
+        "slick": 1.1,
+        "side part": 1.3,
+        "messy": 1.1,
+        "quiff": 1.0,
+        "short curls": 1.0,
+        "afro": 0.7,
+        "long straight": 0.3,
+        "long wavy": 0.4,
+        "long curls": 0.3,
+        "bun": 0.3,
+        "undercut": 0.8,
+    }

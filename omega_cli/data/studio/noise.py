@@ -20,8 +20,9 @@ def bump(x: Tensor, centre: float, width: float) -> Tensor:
 
 def ball(points: Tensor, centre: tuple[float, float, float], radius: float) -> Tensor:
     """[...] Gaussian bell about a place of the head; points [..., 3] m, both sides (|x|)."""
-    shift = torch.stack([points[..., 0].abs() - centre[0], points[..., 1] - centre[1],
-                         points[..., 2] - centre[2]], -1)  # fmt: skip
+    shift = torch.stack(
+        [points[..., 0].abs() - centre[0], points[..., 1] - centre[1], points[..., 2] - centre[2]], -1
+    )
     return torch.exp(-0.5 * shift.square().sum(-1) / radius**2)
 
 

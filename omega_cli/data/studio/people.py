@@ -10,6 +10,7 @@ from torch import Tensor
 
 from omega_cli.data.studio import cloth, hair
 from omega_cli.data.studio.atlas import Atlas, make_atlas
+from omega_cli.data.studio.glasses import Glasses, sample_glasses
 from omega_cli.data.studio.look import Draw, Look, sample_look
 from omega_cli.data.studio.noise import strand_noise
 from omega_cli.data.studio.occlusion import visibility
@@ -100,20 +101,30 @@ def sample_person(seed: int, sources: Sources) -> Person:
     normals = vertex_normals(canonical, model.faces)
     torso = cloth.shoulders(canonical, model.faces, model.regions["boundary"], look, Draw(generator(seed, 4)))
     strands, curl = _grow_all(sources, seed, look, painted, canonical, normals, torso)
-    extras = _extras(strands, torso, look, generator(seed, 5))
+    worn = _glasses(model, canonical, Draw(generator(seed, 9))) if look.glasses else None
+    extras = _extras(strands, torso, worn, look)
     every = torch.cat([canonical, extras.vertices])
     faces = torch.cat([model.faces, extras.faces + len(canonical)])
     rows = generator(seed, 6)
     return Person(
-        seed, model, look, betas, offsets, canonical, painted, extras,
+        seed,
+        model,
+        look,
+        betas,
+        offsets,
+        canonical,
+        painted,
+        extras,
         strand_noise(256, 512, 24 if curl else 64, rows),
-        _shade(every, faces, len(canonical), len(torso.vertices)), curl,
-    )  # fmt: skip
+        _shade(every, faces, len(canonical), len(torso.vertices)),
+        curl,
+    )
 
 
 def _shade(every: Tensor, faces: Tensor, head: int, torso: int) -> Tensor:
-    """`Person.visible`. A ribbon's two edges share what is seen from between them; the torso's own coarse
-    rings would speckle it, so it takes a blurred share."""
+    """`Person.visible`, for extras that are the torso, then pairs: a ribbon's two edges (or two neighbours on
+    a tube) share what is seen from between them. Head and torso are coarse: theirs is blurred, or edges
+    of shade would show their triangles."""
     strands = every[head + torso :].view(-1, 2, 3).mean(1)
     centre = every.new_tensor([0.0, 0.0, -0.01])
     seen = visibility(every, faces, centre, torch.cat([every[: head + torso], strands]))
@@ -123,7 +134,18 @@ def _shade(every: Tensor, faces: Tensor, head: int, torso: int) -> Tensor:
         rings = 0.5 * rings + 0.25 * (rings.roll(1, 1) + rings.roll(-1, 1))
         inner = torch.cat([rings[:1], rings, rings[-1:]])
         rings = 0.5 * rings + 0.25 * (inner[:-2] + inner[2:])
-    return torch.cat([seen[:head], rings.flatten(0, 1), seen[head + torso :].repeat_interleave(2, 0)])
+    bare = _blurred(seen[:head], faces[(faces < head).all(1)])
+    return torch.cat([bare, rings.flatten(0, 1), seen[head + torso :].repeat_interleave(2, 0)])
+
+
+def _blurred(values: Tensor, faces: Tensor, rounds: int = 2) -> Tensor:
+    """Vertex values [V, C] averaged with their triangles' means."""
+    corners = faces.T.reshape(-1)
+    degree = torch.bincount(corners, minlength=len(values)).clamp_min(1)[:, None]
+    for _ in range(rounds):
+        mean = values[faces].mean(1).repeat(3, 1)
+        values = torch.zeros_like(values).index_add(0, corners, mean) / degree
+    return values
 
 
 def _dress(model: HeadModel, betas: Tensor, look: Look) -> Tensor:
@@ -143,10 +165,12 @@ def _anchors(model: HeadModel, canonical: Tensor, normals: Tensor, torso: cloth.
     index = torch.nonzero(lying)[:, 0][::5]
     keep = torch.nonzero(torso.vertices[:, 1] > -0.30)[::5, 0]
     return hair.Anchors(
-        float(eyes[:, 1].mean()), float(eyes[:, 0].abs().max()),
-        torch.cat([canonical[index], torso.vertices[keep]]), torch.cat([normals[index], torso.normals[keep]]),
+        float(eyes[:, 1].mean()),
+        float(eyes[:, 0].abs().max()),
+        torch.cat([canonical[index], torso.vertices[keep]]),
+        torch.cat([normals[index], torso.normals[keep]]),
         torch.cat([regions["scalp"][index].float(), torch.zeros(len(keep))]),
-    )  # fmt: skip
+    )
 
 
 def _at_faces(model: HeadModel, texture: Tensor) -> Tensor:
@@ -193,14 +217,32 @@ def _grow_all(
     return out, style.curl if style is not None else 0.0
 
 
+def _glasses(model: HeadModel, canonical: Tensor, draw: Draw) -> Glasses:
+    ears = []
+    for side in ("left_ear", "right_ear"):
+        ear = canonical[model.regions[side]]
+        ears.append(ear[(ear[:, 1] - 0.4 * ear[:, 2].clamp_min(0)).argmax()])
+    return sample_glasses(model.landmark_points(canonical, "ibug68"), canonical, (ears[0], ears[1]), draw)
+
+
 def _extras(
-    grown: list[tuple[hair.Ribbons, bool]], torso: cloth.Torso, look: Look, rng: torch.Generator
+    grown: list[tuple[hair.Ribbons, bool]], torso: cloth.Torso, worn: Glasses | None, look: Look
 ) -> Extras:
     count = len(torso.vertices)
     zero = torch.zeros(count)
     up = torch.tensor([0.0, 1.0, 0.0]).expand(count, 3)
-    parts = [(torso.vertices, torso.normals, up, torso.colours, torch.zeros(count, 2), zero,
-              zero.long() + LABEL["cloth"], torso.roots)]  # fmt: skip
+    parts = [
+        (
+            torso.vertices,
+            torso.normals,
+            up,
+            torso.colours,
+            torch.zeros(count, 2),
+            zero,
+            zero.long() + LABEL["cloth"],
+            torso.roots,
+        )
+    ]
     faces, start = [torso.faces], count
     greys = torch.tensor([0.72, 0.71, 0.70])
     for ribbons, beard in grown:
@@ -213,9 +255,34 @@ def _extras(
         if beard:
             colour = colour * torch.tensor([1.06, 0.97, 0.93])
         number = torch.full((len(colour),), LABEL["skin" if beard else "hair"])
-        parts.append((ribbons.vertices, ribbons.normals, ribbons.tangents, colour.clamp(0, 1), ribbons.uv,
-                      torch.ones(len(colour)), number, ribbons.roots))  # fmt: skip
+        parts.append(
+            (
+                ribbons.vertices,
+                ribbons.normals,
+                ribbons.tangents,
+                colour.clamp(0, 1),
+                ribbons.uv,
+                torch.ones(len(colour)),
+                number,
+                ribbons.roots,
+            )
+        )
         faces.append(ribbons.faces + start)
         start += len(colour)
+    if worn is not None:
+        count = len(worn.vertices)
+        parts.append(
+            (
+                worn.vertices,
+                worn.normals,
+                worn.normals,
+                worn.colour.expand(count, 3),
+                torch.zeros(count, 2),
+                torch.zeros(count),
+                torch.full((count,), LABEL["glasses"]),
+                torch.full((count,), worn.root),
+            )
+        )
+        faces.append(worn.faces + start)
     v, n, t, c, uv, is_hair, labels, roots = (torch.cat(column) for column in zip(*parts, strict=True))
     return Extras(v, n, t, c, uv, is_hair, labels, torch.cat(faces), roots)

@@ -12,16 +12,13 @@ from omega_cli.avatar import codecs
 from omega_cli.console import Report
 from omega_cli.data.studio.people import load_sources, sample_person
 from omega_cli.data.studio.sheets import panel, sheets
-from omega_cli.errors import OmegaError
 
 SCHEMA = "omega/studio-preview/1"
 RECORD = "preview.json"
 
 
 def run(output: Path, *, people: int, size: int, plain: bool, seed: int, report: Report) -> list[Path]:
-    """Paths of the sheets. The folder appears when the first sheet is ready to be written."""
-    if output.exists() and not output.is_dir():
-        raise OmegaError(f"{output} is a file, not a folder.", "Give -o a folder name.")
+    """Paths of the sheets. Nothing is written before all people are drawn."""
     began = time.perf_counter()
     sources = load_sources(512 if size <= 320 else 1024)
     panels, looks = [], []
@@ -38,10 +35,20 @@ def run(output: Path, *, people: int, size: int, plain: bool, seed: int, report:
         paths.append(output / f"{name}.png")
         codecs.save_image(paths[-1], picture)
     seconds = time.perf_counter() - began
-    codecs.save_json(output / RECORD, {
-        "schema": SCHEMA, "omega": omega_cli.__version__, "torch": torch.__version__, "seed": seed, "size": size,
-        "plain": plain, "head": {"name": sources.model.name, "sha256": sources.model.sha256},
-        "texture_size": sources.atlas.size, "people": looks, "seconds": round(seconds, 2),
-    })  # fmt: skip
+    codecs.save_json(
+        output / RECORD,
+        {
+            "schema": SCHEMA,
+            "omega": omega_cli.__version__,
+            "torch": torch.__version__,
+            "seed": seed,
+            "size": size,
+            "plain": plain,
+            "head": {"name": sources.model.name, "sha256": sources.model.sha256},
+            "texture_size": sources.atlas.size,
+            "people": looks,
+            "seconds": round(seconds, 2),
+        },
+    )
     report.stage_done("studio", f"{people} people × 4 views", str(output), seconds)
     return paths

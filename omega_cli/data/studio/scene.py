@@ -62,9 +62,11 @@ def pose(person: Person, params: HeadParams) -> Posed:
     normals, tangents = ((turn @ v[..., None])[..., 0] for v in (extras.normals, extras.tangents))
     rotation = out.affine[0, 1, :, :3] / params.scale
     return Posed(
-        torch.cat([head, vertices]), torch.cat([vertex_normals(head, model.faces), F.normalize(normals, dim=-1)]),
-        F.normalize(tangents, dim=-1), rotation,
-    )  # fmt: skip
+        torch.cat([head, vertices]),
+        torch.cat([vertex_normals(head, model.faces), F.normalize(normals, dim=-1)]),
+        F.normalize(tangents, dim=-1),
+        rotation,
+    )
 
 
 def render_sample(
@@ -119,8 +121,9 @@ def _towards_camera(point: Tensor, which: Tensor, cameras: Sequence[Camera]) -> 
 
 def _lookup(texture: Tensor, uv: Tensor, mode: str = "bilinear") -> Tensor:
     """[C, H, W] at uv [n, 2] -> [n, C]."""
-    return F.grid_sample(texture[None], (2 * uv - 1)[None, None], mode=mode, align_corners=False,
-                         padding_mode="border")[0, :, 0].T  # fmt: skip
+    return F.grid_sample(
+        texture[None], (2 * uv - 1)[None, None], mode=mode, align_corners=False, padding_mode="border"
+    )[0, :, 0].T
 
 
 def _surface(
@@ -173,8 +176,11 @@ def _shade(surface: _Surface, light: Light, view: Tensor, reach: Tensor, around:
         diffuse = ((cosine[:, None] + wrap) / (1 + wrap)).clamp_min(0)
         half = F.normalize(view + direction, dim=-1)
         wet = surface.gloss > 2  # eyes
-        shine = torch.where(wet, 1.5 * lights.highlight(surface.normal, half, facing, 260.0),
-                            surface.gloss * lights.highlight(surface.normal, half, facing, 18.0))  # fmt: skip
+        shine = torch.where(
+            wet,
+            1.5 * lights.highlight(surface.normal, half, facing, 260.0),
+            surface.gloss * lights.highlight(surface.normal, half, facing, 18.0),
+        )
         white, tinted = lights.strand_highlight(surface.tangent, half, surface.shift, surface.normal)
         lit = (cosine * 0.5 + 0.5).clamp(0, 1) * surface.hair
         strand = (0.045 * white * lit)[:, None] + (0.55 * tinted * lit)[:, None] * surface.albedo
@@ -186,9 +192,15 @@ def _shade(surface: _Surface, light: Light, view: Tensor, reach: Tensor, around:
 
 
 def _average(
-    person: Person, posed: Posed, colour: Tensor, surface: _Surface, seen: Fragments, pixel: Tensor,
-    cameras: Sequence[Camera], size: int,
-) -> Sample:  # fmt: skip
+    person: Person,
+    posed: Posed,
+    colour: Tensor,
+    surface: _Surface,
+    seen: Fragments,
+    pixel: Tensor,
+    cameras: Sequence[Camera],
+    size: int,
+) -> Sample:
     """Samples to pixels: means of colour and normals, the nearest surface's depth, the commonest label."""
     K, big = len(cameras), size * SUPER
     canvas = colour.new_zeros(K * big * big, 6)

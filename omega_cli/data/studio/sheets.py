@@ -17,13 +17,38 @@ from omega_cli.head.params import HeadParams
 VIEWS = (("front", 0.0), ("three_quarter", 45.0), ("side", 90.0), ("back", 180.0))
 CENTRE, HALF_EXTENT, DISTANCE, ELEVATION_DEG = (0.0, -0.015, -0.01), 0.205, 1.3, 3.0
 # Expressions worth showing: a name, how often, up to how strong.
-PLAY = (("mouthSmile", 0.5, 0.55), ("jawOpen", 0.25, 0.35), ("browInnerUp", 0.25, 0.6), ("browDown", 0.2, 0.6),
-        ("eyeSquint", 0.2, 0.6), ("eyeBlink", 0.15, 0.5), ("mouthPucker", 0.1, 0.6))  # fmt: skip
-COLOURS = torch.tensor(
-    [[28, 28, 30], [230, 180, 150], [70, 40, 30], [250, 250, 250], [0, 255, 255], [220, 110, 90], [255, 215, 0],
-     [240, 150, 110], [110, 10, 30], [220, 60, 110], [170, 20, 80], [150, 190, 130], [255, 215, 0],
-     [70, 110, 190], [120, 70, 160], [60, 60, 60]]
-) / 255.0  # fmt: skip
+PLAY = (
+    ("mouthSmile", 0.5, 0.55),
+    ("jawOpen", 0.25, 0.35),
+    ("browInnerUp", 0.25, 0.6),
+    ("browDown", 0.2, 0.6),
+    ("eyeSquint", 0.2, 0.6),
+    ("eyeBlink", 0.15, 0.5),
+    ("mouthPucker", 0.1, 0.6),
+)
+COLOURS = (
+    torch.tensor(
+        [
+            [28, 28, 30],
+            [230, 180, 150],
+            [70, 40, 30],
+            [250, 250, 250],
+            [0, 255, 255],
+            [220, 110, 90],
+            [255, 215, 0],
+            [240, 150, 110],
+            [110, 10, 30],
+            [220, 60, 110],
+            [170, 20, 80],
+            [150, 190, 130],
+            [255, 215, 0],
+            [70, 110, 190],
+            [120, 70, 160],
+            [60, 60, 60],
+        ]
+    )
+    / 255.0
+)
 """One colour per PARSING_LABELS."""
 
 
@@ -39,8 +64,10 @@ class Panel:
 def cameras(size: int) -> list[Camera]:
     """Front, three quarters, side (the subject's left ear), back."""
     centre = torch.tensor(CENTRE)
-    return [perspective(azimuth, size, HALF_EXTENT, DISTANCE, centre, ELEVATION_DEG, name)
-            for name, azimuth in VIEWS]  # fmt: skip
+    return [
+        perspective(azimuth, size, HALF_EXTENT, DISTANCE, centre, ELEVATION_DEG, name)
+        for name, azimuth in VIEWS
+    ]
 
 
 def moment(person: Person) -> HeadParams:

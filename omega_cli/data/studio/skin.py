@@ -51,8 +51,12 @@ def beard_cover(atlas: Atlas, kind: str, generator: torch.Generator) -> Tensor:
     x, y, z = atlas.rest.unbind(-1)
     ax = x.abs()
     ragged = 0.004 * band_noise(atlas.size, 160, generator)[0]
-    moustache = smoothstep(ax + ragged, 0.030, 0.023) * smoothstep(y, -0.041, -0.033) * smoothstep(
-        y + 0.12 * ax, -0.0205, -0.0245) * smoothstep(z, 0.075, 0.085)  # fmt: skip
+    moustache = (
+        smoothstep(ax + ragged, 0.030, 0.023)
+        * smoothstep(y, -0.041, -0.033)
+        * smoothstep(y + 0.12 * ax, -0.0205, -0.0245)
+        * smoothstep(z, 0.075, 0.085)
+    )
     chin = (
         smoothstep(ax + ragged, 0.031, 0.024) * smoothstep(y, -0.047, -0.054) * smoothstep(y, -0.105, -0.088)
     )
@@ -77,7 +81,7 @@ def brow_cover(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     """[S, S] in [0, 1]: brow hair, combed outwards, thinning at both ends."""
     x, y, z = atlas.rest.unbind(-1)
     along = (x.abs() - 0.0125) / 0.044  # 0 by the nose, 1 at the temple
-    middle = 0.0470 + 0.0045 * torch.sin(along.clamp(0, 1) * math.pi * (0.62 + 0.12 * look.brow_arch))
+    middle = 0.0480 + 0.0032 * torch.sin(along.clamp(0, 1) * math.pi * (0.62 + 0.12 * look.brow_arch))
     middle = middle + 0.0035 * look.brow_arch * bump(along, 0.62, 0.2) - 0.004 * smoothstep(along, 0.7, 1.1)
     half = 0.0047 * look.brow_width * (1 - 0.75 * smoothstep(along, 0.45, 1.05))
     ragged = 0.18 * band_noise(atlas.size, 200, generator)[0]
@@ -92,10 +96,18 @@ def _wrinkles(atlas: Atlas, age: float, generator: torch.Generator) -> Tensor:
     ax = x.abs()
     amount = max(0.0, (age - 28) / 45)
     warp = 0.003 * band_noise(atlas.size, 14, generator)[0]
-    lines = torch.sin((y + warp) * 2 * math.pi / 0.0105).clamp_min(0.3) * bump(y, 0.078, 0.012) * bump(
-        ax, 0.0, 0.028) * smoothstep(z, 0.05, 0.07)  # fmt: skip
-    fold = bump((ax - 0.019) + 0.42 * (y + 0.017) + 0.5 * warp, 0.0, 0.0016) * smoothstep(
-        y, -0.050, -0.042) * smoothstep(y, -0.010, -0.020) * smoothstep(z, 0.05, 0.07)  # fmt: skip
+    lines = (
+        torch.sin((y + warp) * 2 * math.pi / 0.0105).clamp_min(0.3)
+        * bump(y, 0.078, 0.012)
+        * bump(ax, 0.0, 0.028)
+        * smoothstep(z, 0.05, 0.07)
+    )
+    fold = (
+        bump((ax - 0.019) + 0.42 * (y + 0.017) + 0.5 * warp, 0.0, 0.0016)
+        * smoothstep(y, -0.050, -0.042)
+        * smoothstep(y, -0.010, -0.020)
+        * smoothstep(z, 0.05, 0.07)
+    )
     feet = torch.sin((y - EYE[1] + 0.35 * (ax - 0.048) * torch.sign(y - EYE[1]) + warp) * 2 * math.pi / 0.006)
     feet = feet.clamp_min(0) * ball(atlas.rest, (0.054, 0.026, 0.070), 0.006)
     bag = bump(y - 0.0155 - 6 * (ax - EYE[0]).square(), 0.0, 0.0013) * bump(ax, EYE[0], 0.010) * (z > 0.05)
@@ -122,8 +134,8 @@ def _complexion(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     size, rest = atlas.size, atlas.rest
     x, y, z = rest.unbind(-1)
     front = smoothstep(z, 0.02, 0.06)
-    mottle = band_noise(size, 24, generator)[0] * 0.018 + band_noise(size, 90, generator)[0] * 0.016
-    fine = band_noise(size, size // 2, generator)[0] * 0.020
+    mottle = band_noise(size, 24, generator)[0] * 0.012 + band_noise(size, 90, generator)[0] * 0.011
+    fine = band_noise(size, size // 2, generator)[0] * 0.016
     skin = look.skin[:, None, None] * torch.exp(mottle + fine)
     blood = 0.8 * ball(rest, (0.040, -0.004, 0.078), 0.016) + 0.9 * ball(rest, (0.0, -0.006, 0.112), 0.012)
     blood = blood + 0.5 * ball(rest, (0.0, -0.068, 0.092), 0.013) + 0.6 * atlas.regions["ears"]
@@ -142,11 +154,14 @@ def _complexion(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
             band_noise(size, 150, generator)[0] + 0.4 * band_noise(size, 40, generator)[0], 1.0, 1.7
         )
         where = ball(rest, (0.032, 0.004, 0.085), 0.022) + ball(rest, (0.0, 0.01, 0.1), 0.018) + 0.15 * front
-        skin = skin * torch.exp(-look.freckles * (spots * where.clamp(0, 1))
-                                * torch.tensor([0.22, 0.42, 0.55])[:, None, None])  # fmt: skip
+        skin = skin * torch.exp(
+            -look.freckles * (spots * where.clamp(0, 1)) * torch.tensor([0.22, 0.42, 0.55])[:, None, None]
+        )
     for _ in range(look.moles):
-        px, py = float(torch.randn((), generator=generator)) * 0.035, float(
-            torch.rand((), generator=generator)) * 0.16 - 0.08  # fmt: skip
+        px, py = (
+            float(torch.randn((), generator=generator)) * 0.035,
+            float(torch.rand((), generator=generator)) * 0.16 - 0.08,
+        )
         radius = 0.0008 + 0.0010 * float(torch.rand((), generator=generator))
         dot = torch.exp(-0.5 * ((x - px).square() + (y - py).square()) / radius**2) * front
         skin = skin * torch.exp(-0.8 * dot * torch.tensor([0.8, 1.0, 1.0])[:, None, None])
@@ -211,11 +226,23 @@ def paint(atlas: Atlas, look: Look, generator: torch.Generator) -> Paint:
     albedo = _blend(albedo, look.hair[:, None, None] * (0.62 + 0.10 * grain), hair * under)
 
     albedo = _eyes(atlas, look, albedo, generator)
-    for name, colour in (("teeth", [0.80, 0.76, 0.68]), ("tongue", [0.62, 0.30, 0.30]),
-                         ("mouth_inside", [0.30, 0.09, 0.09]), ("lashes", [0.05, 0.04, 0.04])):  # fmt: skip
+    for name, colour in (
+        ("teeth", [0.80, 0.76, 0.68]),
+        ("tongue", [0.62, 0.30, 0.30]),
+        ("mouth_inside", [0.30, 0.09, 0.09]),
+        ("lashes", [0.05, 0.04, 0.04]),
+    ):
         albedo = _blend(albedo, torch.tensor(colour), (regions[name] > 0.5).float())
-    gloss = look.gloss * (0.35 + 0.5 * ball(rest, (0.0, -0.005, 0.112), 0.012) + 0.3 * bump(y, 0.085, 0.015)
-                          * bump(x, 0, 0.03) + 0.45 * lips) * (1 - 0.7 * torch.maximum(hair, beard))  # fmt: skip
+    gloss = (
+        look.gloss
+        * (
+            0.35
+            + 0.5 * ball(rest, (0.0, -0.005, 0.112), 0.012)
+            + 0.3 * bump(y, 0.085, 0.015) * bump(x, 0, 0.03)
+            + 0.45 * lips
+        )
+        * (1 - 0.7 * torch.maximum(hair, beard))
+    )
     gloss = torch.where(regions["eyes"] > 0.5, 3.0, gloss)
     covered = atlas.padded(torch.cat([albedo, _relief(atlas, height), gloss[None]]))
     labels = atlas.padded(_labels(atlas, hair, brows)[None])[0]
@@ -227,14 +254,19 @@ def _labels(atlas: Atlas, hair: Tensor, brows: Tensor) -> Tensor:
     regions, y = atlas.regions, atlas.rest[..., 1]
     labels = torch.full(hair.shape, LABEL["skin"])
     rows = [
-        (regions["neck"] > 0.5, "neck"), (regions["boundary"] > 0.5, "neck"), (regions["ears"] > 0.5, "ears"),
-        (regions["nose"] > 0.5, "nose"), (hair > 0.5, "hair"), (brows > 0.45, "brows"),
+        (regions["neck"] > 0.5, "neck"),
+        (regions["boundary"] > 0.5, "neck"),
+        (regions["ears"] > 0.5, "ears"),
+        (regions["nose"] > 0.5, "nose"),
+        (hair > 0.5, "hair"),
+        (brows > 0.45, "brows"),
         ((regions["lips"] > 0.5) & (y >= LIP_LINE), "upper_lip"),
         ((regions["lips"] > 0.5) & (y < LIP_LINE), "lower_lip"),
         ((regions["teeth"] > 0.5) | (regions["tongue"] > 0.5), "mouth_inside"),
-        (regions["mouth_inside"] > 0.5, "mouth_inside"), (regions["eyes"] > 0.5, "eyes"),
+        (regions["mouth_inside"] > 0.5, "mouth_inside"),
+        (regions["eyes"] > 0.5, "eyes"),
         (regions["lashes"] > 0.5, "eyes"),
-    ]  # fmt: skip
+    ]
     for mask, name in rows:
         labels = torch.where(mask, LABEL[name], labels)
     return labels

@@ -42,46 +42,216 @@ def style_of(look: Look, draw: Draw) -> Style | None:
     side = 1.0 if draw.chance(0.5) else -1.0
     part = side * u(0.018, 0.038)
     fall = u(0.08, 0.24)
-    long = Style(1700, 20, 0.42, 0.42, 0.42, "part", 0.45, 0.30, 0.35, u(0.012, 0.026), 0.0044, clump=u(0.2, 0.6),
-                 noise=0.06, part=u(-0.006, 0.006), cut=fall, fringe=0.045)  # fmt: skip
-    short = Style(2800, 7, u(0.025, 0.05), u(0.012, 0.025), u(0.015, 0.03), "forward", 0.4, 0.12, 0.5,
-                  u(0.008, 0.016), 0.0036, noise=0.22, fringe=u(0.035, 0.05), mess=0.25)  # fmt: skip
+    long = Style(
+        1700,
+        20,
+        0.42,
+        0.42,
+        0.42,
+        "part",
+        0.45,
+        0.30,
+        0.22,
+        u(0.012, 0.026),
+        0.0044,
+        clump=u(0.2, 0.6),
+        noise=0.06,
+        part=u(-0.006, 0.006),
+        cut=fall,
+        fringe=0.045,
+    )
+    short = Style(
+        2800,
+        7,
+        u(0.025, 0.05),
+        u(0.012, 0.025),
+        u(0.015, 0.03),
+        "forward",
+        0.4,
+        0.12,
+        0.5,
+        u(0.008, 0.016),
+        0.0036,
+        noise=0.22,
+        fringe=u(0.035, 0.05),
+        mess=0.25,
+    )
+    afro = u(0.012, 0.045)
     table = {
         "bald": None,
         "buzz": Style(3600, 2, 0.006, 0.005, 0.005, "crown", lift=0.7, volume=0.005, width=0.004, noise=0.3),
-        "receding": Style(2600, 5, u(0.012, 0.03), 0.016, 0.018, "crown", 0.4, 0.2, 0.4, 0.008, 0.0036, noise=0.2),
+        "receding": Style(
+            2600, 5, u(0.012, 0.03), 0.016, 0.018, "crown", 0.4, 0.2, 0.4, 0.008, 0.0036, noise=0.2
+        ),
         "crop": replace(short, top=u(0.015, 0.03), side=0.009, back=0.010),
-        "slick": replace(short, flow="back", top=u(0.06, 0.12), side=u(0.03, 0.07), back=0.05, lift=0.45, comb=0.6,
-                         segments=11, noise=0.06, gravity=0.05, fringe=None, clump=0.6),  # fmt: skip
-        "side part": replace(short, flow="part", part=part, top=u(0.05, 0.09), segments=10, noise=0.1,
-                             lift=0.6, clump=0.5, volume=u(0.012, 0.022)),  # fmt: skip
-        "messy": replace(short, flow="crown", top=u(0.04, 0.075), noise=0.5, lift=0.8, segments=9, mess=0.4,
-                         side=u(0.02, 0.045), back=u(0.025, 0.05), volume=u(0.015, 0.03), clump=0.7),  # fmt: skip
-        "quiff": replace(short, flow="up", top=u(0.05, 0.08), segments=10, lift=1.0, gravity=0.02, noise=0.12,
-                         volume=u(0.03, 0.045), clump=0.6, fringe=0.06, side=0.012, back=0.014),  # fmt: skip
-        "short curls": replace(short, flow="crown", strands=2600, top=u(0.05, 0.09), side=u(0.03, 0.06), lift=0.9,
-                               back=u(0.03, 0.06), segments=16, curl=u(0.004, 0.007), pitch=u(0.016, 0.028),
-                               volume=u(0.02, 0.035), gravity=0.12, width=0.0042, noise=0.3),  # fmt: skip
-        "afro": Style(3800, 9, *(2 * (length := u(0.012, 0.045),)), length * u(0.7, 1.0), "crown", 0.05, 0.0, 0.9,
-                      0.12, 0.0056, u(0.004, 0.006), u(0.012, 0.018), 0.12, 1.2, mess=0.10),  # fmt: skip
+        "slick": replace(
+            short,
+            flow="back",
+            top=u(0.06, 0.12),
+            side=u(0.03, 0.07),
+            back=0.05,
+            lift=0.45,
+            comb=0.6,
+            segments=11,
+            noise=0.06,
+            gravity=0.05,
+            fringe=None,
+            clump=0.6,
+        ),
+        "side part": replace(
+            short,
+            flow="part",
+            part=part,
+            top=u(0.05, 0.09),
+            segments=10,
+            noise=0.1,
+            lift=0.6,
+            clump=0.5,
+            volume=u(0.012, 0.022),
+        ),
+        "messy": replace(
+            short,
+            flow="crown",
+            top=u(0.04, 0.075),
+            noise=0.5,
+            lift=0.8,
+            segments=9,
+            mess=0.4,
+            side=u(0.02, 0.045),
+            back=u(0.025, 0.05),
+            volume=u(0.015, 0.03),
+            clump=0.7,
+        ),
+        "quiff": replace(
+            short,
+            flow="up",
+            top=u(0.05, 0.08),
+            segments=10,
+            lift=1.0,
+            gravity=0.02,
+            noise=0.12,
+            volume=u(0.03, 0.045),
+            clump=0.6,
+            fringe=0.06,
+            side=0.012,
+            back=0.014,
+        ),
+        "short curls": replace(
+            short,
+            flow="crown",
+            strands=2600,
+            top=u(0.05, 0.09),
+            side=u(0.03, 0.06),
+            lift=0.9,
+            back=u(0.03, 0.06),
+            segments=16,
+            curl=u(0.004, 0.007),
+            pitch=u(0.016, 0.028),
+            volume=u(0.02, 0.035),
+            gravity=0.12,
+            width=0.0042,
+            noise=0.3,
+        ),
+        "afro": Style(
+            3800,
+            9,
+            afro,
+            afro,
+            afro * u(0.7, 1.0),
+            "crown",
+            0.05,
+            0.0,
+            0.9,
+            0.12,
+            0.0056,
+            u(0.004, 0.006),
+            u(0.012, 0.018),
+            0.12,
+            1.2,
+            mess=0.10,
+        ),
         "bob": replace(long, cut=u(0.07, 0.12), volume=u(0.018, 0.03), part=draw.normal(0, 0.02)),
-        "fringe bob": replace(long, flow="crown", cut=u(0.06, 0.15), fringe=u(0.014, 0.024), lift=0.3,
-                              volume=u(0.014, 0.024), noise=0.04),  # fmt: skip
+        "fringe bob": replace(
+            long,
+            flow="crown",
+            cut=u(0.06, 0.15),
+            fringe=u(0.014, 0.024),
+            lift=0.3,
+            volume=u(0.014, 0.024),
+            noise=0.04,
+        ),
         "long straight": long,
         "long side": replace(long, part=part, volume=u(0.016, 0.03)),
-        "long wavy": replace(long, curl=u(0.005, 0.010), pitch=u(0.06, 0.11), segments=26, part=part * u(0, 1)),
-        "long curls": replace(long, curl=u(0.007, 0.012), pitch=u(0.028, 0.05), segments=34, strands=1400,
-                              width=0.0052, volume=u(0.025, 0.045), part=part * u(0, 1), noise=0.12),  # fmt: skip
-        "ponytail": replace(long, flow="tie", knot=(u(0.02, 0.085), -0.105), tail="tail", volume=0.008, lift=0.1,
-                            comb=0.8, gravity=0.0, cut=u(0.1, 0.24), noise=0.03, fringe=None, clump=0.4),  # fmt: skip
-        "bun": replace(long, flow="tie", knot=(u(0.03, 0.12), u(-0.10, -0.085)), tail="bun", volume=0.008, lift=0.1,
-                       comb=0.8, gravity=0.0, noise=0.03, fringe=None, clump=0.4),  # fmt: skip
-        "undercut": replace(short, flow=("part" if draw.chance(0.6) else "back"), part=part, top=u(0.08, 0.13),
-                            side=0.006, back=0.006, segments=12, noise=0.12, lift=0.6, gap=0.065,
-                            volume=u(0.014, 0.024), clump=0.5),  # fmt: skip
-        "pixie": replace(short, flow="part", part=part, top=u(0.07, 0.10), side=u(0.04, 0.06), back=u(0.03, 0.05),
-                         segments=11, noise=0.12, fringe=u(0.022, 0.04), volume=u(0.012, 0.02)),  # fmt: skip
-    }  # fmt: skip
+        "long wavy": replace(
+            long, curl=u(0.005, 0.010), pitch=u(0.06, 0.11), segments=26, part=part * u(0, 1)
+        ),
+        "long curls": replace(
+            long,
+            curl=u(0.007, 0.012),
+            pitch=u(0.028, 0.05),
+            segments=34,
+            strands=1400,
+            width=0.0052,
+            volume=u(0.025, 0.045),
+            part=part * u(0, 1),
+            noise=0.12,
+        ),
+        "ponytail": replace(
+            long,
+            flow="tie",
+            knot=(u(0.02, 0.085), -0.105),
+            tail="tail",
+            volume=0.008,
+            lift=0.05,
+            comb=2.5,
+            segments=28,
+            gravity=0.0,
+            cut=u(0.1, 0.24),
+            noise=0.03,
+            fringe=None,
+            clump=0.4,
+        ),
+        "bun": replace(
+            long,
+            flow="tie",
+            knot=(u(0.03, 0.12), u(-0.10, -0.085)),
+            tail="bun",
+            volume=0.008,
+            lift=0.05,
+            comb=2.5,
+            segments=24,
+            gravity=0.0,
+            noise=0.03,
+            fringe=None,
+            clump=0.4,
+        ),
+        "undercut": replace(
+            short,
+            flow=("part" if draw.chance(0.6) else "back"),
+            part=part,
+            top=u(0.08, 0.13),
+            side=0.006,
+            back=0.006,
+            segments=12,
+            noise=0.12,
+            lift=0.6,
+            gap=0.065,
+            volume=u(0.014, 0.024),
+            clump=0.5,
+        ),
+        "pixie": replace(
+            short,
+            flow="part",
+            part=part,
+            top=u(0.07, 0.10),
+            side=u(0.04, 0.06),
+            back=u(0.03, 0.05),
+            segments=11,
+            noise=0.12,
+            fringe=u(0.022, 0.04),
+            volume=u(0.012, 0.02),
+        ),
+    }
     return table[look.style]
 
 
@@ -89,9 +259,28 @@ def beard_style(kind: str, draw: Draw) -> Style | None:
     """A beard's strands; None where paint alone does it."""
     if kind in ("none", "stubble"):
         return None
-    length = {"full beard": draw.uniform(0.02, 0.05), "short beard": 0.009, "goatee": draw.uniform(0.008, 0.02),
-              "moustache": 0.010}[kind]  # fmt: skip
+    length = {
+        "full beard": draw.uniform(0.02, 0.05),
+        "short beard": 0.009,
+        "goatee": draw.uniform(0.008, 0.02),
+        "moustache": 0.010,
+    }[kind]
     segments = 4 if length < 0.015 else 8
-    return Style(1500, segments, length, length * 0.6, length, "down", 0.4, 0.25, 0.45, 0.005 + 0.2 * length,
-                 0.0024, curl=draw.uniform(0, 0.0025) if length > 0.015 else 0.0, pitch=0.014, noise=0.2,
-                 clump=0.3, mess=0.25)  # fmt: skip
+    return Style(
+        1500,
+        segments,
+        length,
+        length * 0.6,
+        length,
+        "down",
+        0.4,
+        0.25,
+        0.45,
+        0.005 + 0.2 * length,
+        0.0024,
+        curl=draw.uniform(0, 0.0025) if length > 0.015 else 0.0,
+        pitch=0.014,
+        noise=0.2,
+        clump=0.3,
+        mess=0.25,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from omega_cli.data.studio.light import studio_light
 from omega_cli.data.studio.look import sample_look
@@ -12,9 +11,11 @@ from omega_cli.data.studio.scene import Sample, render_sample
 from omega_cli.geometry.camera import Camera, orthographic
 
 WANTED = {
-    "long": ("long straight", "long side", "long wavy", "bob"), "short": ("crop", "messy", "side part", "quiff"),
-    "curls": ("short curls", "long curls", "afro"), "bald": ("bald",),
-}  # fmt: skip
+    "long": ("long straight", "long side", "long wavy", "bob"),
+    "short": ("crop", "messy", "side part", "quiff"),
+    "curls": ("short curls", "long curls", "afro"),
+    "bald": ("bald",),
+}
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ from omega_cli.avatar.layout import PARSING_LABELS
 from omega_cli.data.studio.light import studio_light
 from omega_cli.data.studio.look import STYLES, Draw, sample_look
 from omega_cli.data.studio.people import Person, Sources, generator, sample_person
-from omega_cli.data.studio.scene import Sample
+from omega_cli.data.studio.scene import Sample, render_sample
 from omega_cli.data.studio.skin import LABEL
 from omega_cli.data.studio.styles import style_of
+from omega_cli.geometry.camera import Camera
 
 SIZE = 96
 
@@ -110,3 +111,28 @@ def test_light_of_a_rotated_frame() -> None:
     normal = torch.tensor([0.3, 0.2, 0.9])
     assert torch.allclose(light.directions @ normal, there.directions @ (turn @ normal), atol=1e-6)
     assert torch.allclose(light.around[1:].T @ normal, there.around[1:].T @ (turn @ normal), atol=1e-6)
+
+
+def test_glasses_sit_before_the_eyes(sources: Sources, ring: list[Camera]) -> None:
+    """Rims round both eyes from the front, temples at the sides, nothing on a face that wears none."""
+    seeds = (s for s in range(100) if sample_look(generator(s, 1)).glasses)
+    person = sample_person(next(seeds), sources)
+    sample = render_sample(person, person.model.zeros(), ring, studio_light(), SIZE)
+    worn = sample.labels[0] == LABEL["glasses"]
+    assert 15 < worn.sum() < 500
+    columns = torch.nonzero(worn)[:, 1].float()
+    eyes = sample.landmarks[0, 36:48]
+    assert columns.min() < eyes[:, 0].min() and columns.max() > eyes[:, 0].max()
+    frame = person.extras.vertices[person.extras.labels == LABEL["glasses"]]
+    lids = person.model.landmark_points(person.canonical, "ibug68")[36:48]
+    assert frame[:, 2].max() > lids[:, 2].max()
+
+
+def test_ribbons_are_fixed_to_the_head(people: dict[str, Person]) -> None:
+    """Every extra hangs on a skin vertex; hair on the scalp or near it."""
+    for person in people.values():
+        roots = person.extras.roots[person.extras.labels == LABEL["hair"]]
+        assert person.model.regions["skin"][roots].all()
+        if len(roots):
+            gap = person.canonical[roots][:, 1].min()
+            assert gap > -0.06  # no hair of the head grows below the nape

@@ -1,4 +1,4 @@
-"""What the pictures of one moment say agrees: between maps, between views, and with the head that made them."""
+"""The pictures of one moment agree: between maps, between views, and with the head that made them."""
 
 from __future__ import annotations
 
@@ -204,7 +204,8 @@ def test_degradation_keeps_what_it_should() -> None:
     )
     assert torch.allclose(resample(flat, 0.5), flat, atol=1e-5) and resample(image, 1.0) is image
     assert torch.equal(colour(image, torch.ones(3), 1.0, 1.0), image) or torch.allclose(
-        colour(image, torch.ones(3), 1.0, 1.0), image, atol=1e-6)  # fmt: skip
+        colour(image, torch.ones(3), 1.0, 1.0), image, atol=1e-6
+    )
     grey = colour(image, torch.ones(3), 1.0, 0.0)
     assert (grey - grey.mean(1, keepdim=True)).abs().max() < 1e-6
     loud = noise(flat, 0.0, 0.05, torch.Generator().manual_seed(1))
