@@ -67,7 +67,8 @@ def sample_glasses(
     points, faces, start = [], [], 0
     for line, closed in tubes:
         v, f = _tube(line, thick, closed)
-        points.append(v), faces.append(f + start)
+        points.append(v)
+        faces.append(f + start)
         start += len(v)
     every, mesh = torch.cat(points), torch.cat(faces)
     colour = draw.colour(0.9) * 0.6 if draw.chance(0.5) else torch.full((3,), draw.uniform(0.02, 0.25))

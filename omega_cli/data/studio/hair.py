@@ -153,7 +153,9 @@ def grow(
         alive = alive & (lying < 3) & ~_forbidden(q, style, anchors)  # it lies on the shoulder and ends
         p = torch.where(alive[:, None], q, p)
         n = F.normalize(torch.where(alive[:, None], 0.5 * n + n_q, n), dim=-1)
-        points.append(p), normals.append(n), living.append(alive)
+        points.append(p)
+        normals.append(n)
+        living.append(alive)
     line, normal = torch.stack(points, 1), torch.stack(normals, 1)
     alive_all = torch.stack(living, 1)
     line = _clumped(line, style, generator)
@@ -299,16 +301,17 @@ def ribbons(strands: Strands, generator: torch.Generator, roll: float = 0.7, rou
     quads = torch.cat([index + torch.tensor([0, 1, 2]), index + torch.tensor([1, 3, 2])], 1).view(-1, 3)
     faces = quads.to(line.device)
     seen = (width[:, :-1] > 0).flatten().repeat_interleave(2)
-    per_node = [
-        v[:, :, None].expand(N, nodes, 2).flatten()
-        for v in (s, (2 * offset - 1).expand(N, nodes), strands.roots[:, None].expand(N, nodes))
-    ]
-    tangents = tangent[:, :, None].expand(N, nodes, 2, 3)
+
+    def twice(value: Tensor) -> Tensor:  # one value a strand or a node, for both edges
+        return value[..., None].expand(N, nodes, 2).flatten()
+
     return Ribbons(
-        points.reshape(-1, 3),
-        normals.reshape(-1, 3),
-        tangents.reshape(-1, 3),
-        uv.reshape(-1, 2),
-        *per_node,
-        faces[seen],
+        vertices=points.reshape(-1, 3),
+        normals=normals.reshape(-1, 3),
+        tangents=tangent[:, :, None].expand(N, nodes, 2, 3).reshape(-1, 3),
+        uv=uv.reshape(-1, 2),
+        along=twice(s),
+        tint=twice(2 * offset - 1),
+        roots=twice(strands.roots[:, None]),
+        faces=faces[seen],
     )

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.data.studio.look import Draw
@@ -14,6 +13,7 @@ from omega_cli.data.studio.look import Draw
 DIRECTIONS = 24  # of the sphere along which a person's own shadows are stored
 SHARPNESS = 10.0  # of the lobe that one light gathers shadows from: a soft box, some 20 degrees wide
 SKIN_WRAP = (0.38, 0.16, 0.10)  # red light travels furthest under the skin
+HAIR_WRAP = 0.45  # and hair lets much of it through
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,22 @@ def ambient(light: Light, normals: Tensor, visible: Tensor) -> Tensor:
     return (visible * facing) @ radiance * (4.0 / len(d)) + bounce
 
 
-def highlight(normal: Tensor, half: Tensor, view_cosine: Tensor, power: float) -> Tensor:
-    """[n] Blinn-Phong lobe, normalised, stronger at grazing angles (Schlick)."""
-    lobe = (normal * half).sum(-1).clamp_min(0) ** power
-    fresnel = 0.04 + 0.96 * (1 - view_cosine.clamp(0, 1)) ** 5
-    return lobe * (power + 8) / 25.13 * fresnel.clamp_max(0.35)
+def highlight(mirror: Tensor, facing: Tensor, power: float) -> Tensor:
+    """[n] Blinn-Phong lobe, normalised, stronger at grazing angles (Schlick); mirror: normal against half
+    vector, facing: normal against view, both cosines [n]."""
+    fresnel = 0.04 + 0.96 * (1 - facing.clamp(0, 1)) ** 5
+    return mirror.clamp_min(0) ** power * ((power + 8) / 25.13) * fresnel.clamp_max(0.35)
 
 
-def strand_highlight(tangent: Tensor, half: Tensor, shift: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    """(white, coloured) lobes [n] of a strand (Kajiya and Kay 1989), moved along it by `shift` [n]."""
+def strand_highlight(along: Tensor, out: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """(white, coloured) lobes [n] of a strand (Kajiya and Kay 1989), moved along it by `shift` [n].
+
+    along, out: the half vector's parts on the strand and on its normal.
+    """
 
     def lobe(offset: Tensor, power: float) -> Tensor:
-        t = F.normalize(tangent + offset[:, None] * normal, dim=-1)
-        return (1 - (t * half).sum(-1).square()).clamp_min(0) ** (power / 2)
+        on_strand = (along + offset * out).square() / (1 + offset.square())
+        return (1 - on_strand).clamp_min(0) ** (power / 2)
 
     return lobe(shift - 0.08, 90.0), lobe(shift + 0.10, 22.0)
 

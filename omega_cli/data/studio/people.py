@@ -94,7 +94,7 @@ def sample_person(seed: int, sources: Sources) -> Person:
     painted = paint(atlas, look, generator(seed, 2))
     albedo, dressed = cloth.clothe(atlas, look, painted.albedo, generator(seed, 3))
     labels = torch.where(atlas.padded(dressed[None])[0] > 0.5, LABEL["cloth"], painted.labels)
-    gloss = painted.gloss * (1 - 0.9 * dressed)
+    gloss = painted.gloss * (1 - dressed)
     painted = Paint(atlas.padded(albedo), painted.relief * (dressed < 0.5), gloss, labels, painted.hair)
     offsets = _dress(model, betas, look)
     canonical = model.identity(betas, offsets)

@@ -163,32 +163,39 @@ def _surface(
 
 def _shade(surface: _Surface, light: Light, view: Tensor, reach: Tensor, around: Tensor) -> Tensor:
     """[n, 3] linear radiance: ambient, and each light's diffuse and shine."""
-    hair = surface.hair[:, None]
-    wrap = torch.tensor(lights.SKIN_WRAP, device=view.device)
-    wrap = torch.where(hair, torch.full_like(wrap, 0.45), wrap * (surface.gloss > 0.02)[:, None])
-    out = surface.albedo * around
-    facing = (surface.normal * view).sum(-1)
+    wrap = torch.tensor(lights.SKIN_WRAP, device=view.device) * (surface.gloss > 0)[:, None]
+    wrap = torch.where(surface.hair[:, None], lights.HAIR_WRAP, wrap)
+    out = around * surface.albedo
+    bare, hairy = (torch.nonzero(m)[:, 0] for m in (surface.gloss > 0, surface.hair))
     for i in range(len(light.directions)):
-        direction, colour = light.directions[i].to(view), light.colours[i].to(view)
         if float(light.colours[i].max()) <= 0:
             continue
+        direction, colour = light.directions[i].to(view), light.colours[i].to(view)
         cosine = surface.normal @ direction
-        diffuse = ((cosine[:, None] + wrap) / (1 + wrap)).clamp_min(0)
-        half = F.normalize(view + direction, dim=-1)
-        wet = surface.gloss > 2  # eyes
-        shine = torch.where(
-            wet,
-            1.5 * lights.highlight(surface.normal, half, facing, 260.0),
-            surface.gloss * lights.highlight(surface.normal, half, facing, 18.0),
-        )
-        white, tinted = lights.strand_highlight(surface.tangent, half, surface.shift, surface.normal)
-        lit = (cosine * 0.5 + 0.5).clamp(0, 1) * surface.hair
-        strand = (0.045 * white * lit)[:, None] + (0.55 * tinted * lit)[:, None] * surface.albedo
-        skin = shine * (cosine > 0)
-        out = out + colour * reach[:, i : i + 1] * (
-            surface.albedo * diffuse * 0.9 + 0.9 * skin[:, None] + strand
-        )
+        answer = 0.9 * surface.albedo * ((cosine[:, None] + wrap) / (1 + wrap)).clamp_min(0)
+        answer[bare] += _skin_shine(surface, view, direction, cosine, bare)[:, None]
+        answer[hairy] += _hair_shine(surface, view, direction, cosine, hairy)
+        out = out + colour * reach[:, i : i + 1] * answer
     return out * light.exposure
+
+
+def _skin_shine(surface: _Surface, view: Tensor, direction: Tensor, cosine: Tensor, at: Tensor) -> Tensor:
+    """[n] of the samples `at`: a soft sheen on skin, a sharp point on eyes (the glossiest)."""
+    normal, gloss, view = surface.normal[at], surface.gloss[at], view[at]
+    half = F.normalize(view + direction, dim=-1)
+    facing, mirror = (normal * view).sum(-1), (normal * half).sum(-1)
+    soft = gloss * lights.highlight(mirror, facing, 18.0)
+    wet = 1.5 * lights.highlight(mirror, facing, 260.0)
+    return 0.9 * torch.where(gloss > 2, wet, soft) * (cosine[at] > 0)
+
+
+def _hair_shine(surface: _Surface, view: Tensor, direction: Tensor, cosine: Tensor, at: Tensor) -> Tensor:
+    """[n, 3] of the samples `at`: a white and a coloured band across the strands."""
+    half = F.normalize(view[at] + direction, dim=-1)
+    along, out = (surface.tangent[at] * half).sum(-1), (surface.normal[at] * half).sum(-1)
+    white, tinted = lights.strand_highlight(along, out, surface.shift[at])
+    lit = (cosine[at] * 0.5 + 0.5).clamp(0, 1)
+    return (0.045 * white * lit)[:, None] + (0.55 * tinted * lit)[:, None] * surface.albedo[at]
 
 
 def _average(
