@@ -62,7 +62,7 @@ def summary(rows: Sequence[Row], seed: int = 0) -> dict[str, object]:
     """Everything that summary.json says about one variant: overall with intervals, by sector, by person."""
     names = metric_names(rows)
 
-    def means(part: Sequence[Row]) -> dict[str, float]:
+    def means(part: Sequence[Row]) -> dict[str, float | None]:
         return {name: _rounded(mean(part, name)) for name in names}
 
     by_sector = {s: [r for r in rows if sector(float(r["azimuth"])) == s] for s, *_ in SECTORS}  # type: ignore[arg-type]
