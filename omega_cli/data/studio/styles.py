@@ -76,7 +76,7 @@ def style_of(look: Look, draw: Draw) -> Style | None:
         fringe=u(0.035, 0.05),
         mess=0.25,
     )
-    afro = u(0.012, 0.045)
+    afro = u(0.02, 0.075)
     table = {
         "bald": None,
         "buzz": Style(3600, 2, 0.006, 0.005, 0.005, "crown", lift=0.7, volume=0.005, width=0.004, noise=0.3),
@@ -162,12 +162,12 @@ def style_of(look: Look, draw: Draw) -> Style | None:
             0.05,
             0.0,
             0.9,
-            0.12,
+            0.004,
             0.0056,
             u(0.004, 0.006),
             u(0.012, 0.018),
             0.12,
-            1.2,
+            0.7,
             mess=0.10,
         ),
         "bob": replace(long, cut=u(0.07, 0.12), volume=u(0.018, 0.03), part=draw.normal(0, 0.02)),
