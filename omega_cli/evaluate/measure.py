@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,11 +48,34 @@ class Sighting:
     points: Tensor
 
 
+def matted(view: View, cut_out: Callable[[np.ndarray], np.ndarray]) -> View:
+    """The view with a mask where it has none: `cut_out` of rgb bytes [H, W, 3], [H, W] in [0, 1], asked once.
+
+    What the view did not measure (its `seen`) stays out of the mask.
+    """
+
+    @functools.cache
+    def mask() -> Tensor:
+        own = view.mask()
+        if own is not None:
+            return own
+        found = torch.from_numpy(cut_out(as_bytes(view.image()))).float()[None].clamp(0, 1)
+        seen = view.seen()
+        return found if seen is None else found * seen
+
+    return replace(view, mask=mask)
+
+
+def as_bytes(image: Tensor) -> np.ndarray:
+    """[3, H, W] in [0, 1] -> rgb bytes [H, W, 3]."""
+    return (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
 def sightings(views: Sequence[View], find: Callable[[np.ndarray], np.ndarray | None]) -> list[Sighting]:
     """The views in which `find` (rgb bytes [H, W, 3] -> points [478, 2] px or None) sees the face."""
     seen = []
     for view in views:
-        points = find((view.image() * 255).round().byte().permute(1, 2, 0).contiguous().numpy())
+        points = find(as_bytes(view.image()))
         if points is not None:
             seen.append(Sighting(view.camera, torch.from_numpy(points)))
     return seen

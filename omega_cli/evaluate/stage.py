@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import math
@@ -36,9 +37,12 @@ from omega_cli.metrics.csim import Csim, cosine, load_csim
 from omega_cli.metrics.lpips import load_lpips
 from omega_cli.render.stage import load_rig
 from omega_cli.track.landmarks import Landmarker
+from omega_cli.track.matte import saliency
+from omega_cli.track.stage import load_saliency
 
 ROWS = layout.EVALUATED_ROWS
 PER_IMAGE, TABLE, PAGE = "per_image.csv", "table.md", "index.html"
+CutOut = Callable[[np.ndarray], np.ndarray]
 SHOWN = 192  # px, a picture of a sheet
 
 
@@ -67,12 +71,13 @@ def run(
     report.note(protocol.describe())
     variants = ABLATIONS if config.ablations else {"full": {}}
     metrics = _metrics(config, protocol, device, report)
+    cut_out = functools.partial(saliency, network=load_saliency(report))
     failed: dict[str, str] = {}
     task = weights.resolve("face_landmarker", report).read_bytes()
     with Landmarker(task) as landmarker, report.progress("evaluate", protocol.frame_count) as bar:
         for frame in data.read(root, protocol):
             try:
-                _frame(frame, output, protocol, variants, metrics, landmarker, device, seed, report)
+                _frame(frame, output, protocol, variants, metrics, landmarker, cut_out, device, seed, report)
             except (OmegaError, NotPlaced) as error:
                 failed[frame.key] = getattr(error, "message", str(error))
                 report.note(f"{frame.key}: {failed[frame.key]}")
@@ -122,7 +127,8 @@ def _identity(csim: Csim, lost_is_zero: bool) -> PictureMetric:
 
 def _frame(
     frame: Frame, output: Path, protocol: Protocol, variants: Mapping[str, Any],
-    metrics: Mapping[str, PictureMetric], landmarker: Landmarker, device: str, seed: int, report: Report,
+    metrics: Mapping[str, PictureMetric], landmarker: Landmarker, cut_out: CutOut, device: str, seed: int,
+    report: Report,
 ) -> None:  # fmt: skip
     """All variants of one instant, those with rows left out."""
     home = output / "people" / frame.identity / frame.sequence / f"{frame.frame:06d}"
@@ -130,6 +136,8 @@ def _frame(
     if not missing:
         return
     source, targets = standard_views(frame, protocol)
+    if protocol.mask == "matte":
+        source, *targets = (measure.matted(view, cut_out) for view in (source, *targets))
     seen = measure.sightings([source, *targets], _finder(landmarker))
     for name in dict.fromkeys(["full", *missing]):
         folder = home / _slug(name)

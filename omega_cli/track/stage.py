@@ -184,12 +184,17 @@ def is_film(head: bytes) -> bool:
 
 
 def _networks(landmarker: Landmarker, config: TrackConfig, device: str, report: Any) -> portrait.Networks:
-    import cv2
-
     aligner = load_aligner(device) if config.landmarks == "face-alignment" else None
     state = torch.load(weights.resolve("bisenet_parsing", report), map_location="cpu", weights_only=True)
+    return portrait.Networks(landmarker, FaceParser.from_state(state), load_saliency(report), aligner)
+
+
+def load_saliency(report: Any) -> Any:
+    """The network of `matte.saliency`, a cv2.dnn net."""
+    import cv2
+
     onnx = np.frombuffer(weights.resolve("u2netp", report).read_bytes(), np.uint8)
-    return portrait.Networks(landmarker, FaceParser.from_state(state), cv2.dnn.readNetFromONNX(onnx), aligner)
+    return cv2.dnn.readNetFromONNX(onnx)
 
 
 def used_weights(names: tuple[str, ...]) -> dict[str, str]:

@@ -106,3 +106,22 @@ def test_faces_are_asked_for_in_bytes() -> None:
     assert len(measure.sightings(views, find)) == 1
     assert shown[0].dtype == np.uint8 and shown[0].shape == (8, 6, 3)
     assert abs(shown[0] / 255 - picture.permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_picture_without_a_mask_gets_one_once() -> None:
+    picture = torch.rand(3, 8, 6, generator=torch.Generator().manual_seed(0))
+    calls: list[int] = []
+
+    def cut_out(rgb: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return rgb[..., 0] / 255.0
+
+    seen = torch.ones(1, 8, 6)
+    seen[:, :4] = 0
+    view = measure.matted(View(CAMERAS[0].resized(6, 8), lambda: picture, seen=lambda: seen), cut_out)
+    first, again = view.mask(), view.mask()
+    assert first is again and calls == [1] and first is not None
+    torch.testing.assert_close(first, picture[:1] * seen, atol=2e-3, rtol=0)
+    own = torch.ones(1, 8, 6)
+    kept = measure.matted(View(CAMERAS[0].resized(6, 8), lambda: picture, lambda: own), cut_out)
+    assert kept.mask() is own and calls == [1]
