@@ -174,6 +174,11 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
+def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Each tensor in one piece; None stays None."""
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
 def pointers(tensors: Sequence[Tensor]) -> ctypes.Array:
     """A C array of such addresses."""
     return (ctypes.c_void_p * len(tensors))(*(pointer(t) for t in tensors))

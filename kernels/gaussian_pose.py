@@ -26,8 +26,8 @@ def gaussian_pose(
     scales: Tensor,  # [N, 3]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Posed means [N, 3], quats [N, 4], scales [N, 3]. float32, CPU or CUDA; no gradient."""
-    surface = _whole(posed, offsets, columns, weights_t, weights_b, frame, products, usable)
-    bound = _whole(corners, barycentric, shift, quats, scales)
+    surface = _backend.contiguous(posed, offsets, columns, weights_t, weights_b, frame, products, usable)
+    bound = _backend.contiguous(corners, barycentric, shift, quats, scales)
     table, out = posed.new_empty(len(posed), 16), _outputs(posed, corners, quats, scales)
     _backend.library().omega_gaussian_pose(
         integer(len(posed)),
@@ -57,8 +57,8 @@ def _(
     quats: Tensor,
     scales: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    surface = _whole(posed, offsets, columns, weights_t, weights_b, frame, products, usable)
-    bound = _whole(corners, barycentric, shift, _backend.aligned(quats), scales)
+    surface = _backend.contiguous(posed, offsets, columns, weights_t, weights_b, frame, products, usable)
+    bound = _backend.contiguous(corners, barycentric, shift, _backend.aligned(quats), scales)
     table, out = posed.new_empty(len(posed), 16), _outputs(posed, corners, quats, scales)
     _backend.call_cuda(
         "omega_cuda_gaussian_pose",
@@ -71,10 +71,6 @@ def _(
         *map(pointer, (table, *out)),
     )
     return out
-
-
-def _whole(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]
 
 
 def _outputs(posed: Tensor, corners: Tensor, quats: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:

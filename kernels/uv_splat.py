@@ -128,7 +128,7 @@ def _uv_splat_levels(
     width: int,
     levels: int,
 ) -> list[Tensor]:
-    inputs = _contiguous(values, uv, weight, extra)
+    inputs = _backend.contiguous(values, uv, weight, extra)
     outs = _level_maps(values, uv, weight, extra, height, width, levels)
     _backend.library().omega_uv_splat(
         *_counts(values, extra),
@@ -142,7 +142,7 @@ def _uv_splat_levels(
 
 @_uv_splat_levels.register_cuda
 def _(values, uv, weight, extra, height: int, width: int, levels: int) -> list[Tensor]:
-    inputs = _contiguous(_backend.aligned(values), uv, weight, extra)
+    inputs = _backend.contiguous(_backend.aligned(values), uv, weight, extra)
     outs = _level_maps(values, uv, weight, extra, height, width, levels)
     counts, sizes = _counts(values, extra), _sizes(height, width, levels)
     library = _backend.library("cuda")
@@ -172,10 +172,6 @@ def _level_maps(values, uv, weight, extra, height: int, width: int, levels: int)
     ]
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]
-
-
 def _counts(values: Tensor, extra: Tensor | None) -> list[c_int64]:  # B, P, C, E
     return [integer(n) for n in (*values.shape, 0 if extra is None else extra.shape[2])]
 
@@ -200,7 +196,7 @@ def _uv_splat_levels_backward(
     levels: int,
     wanted: list[bool],  # of the four inputs; the gradient of another is empty
 ) -> list[Tensor]:
-    inputs, grads = _contiguous(values, uv, weight, extra), [grad.contiguous() for grad in grads]
+    inputs, grads = _backend.contiguous(values, uv, weight, extra), [grad.contiguous() for grad in grads]
     outs = _input_grads(grads, values, uv, weight, extra, height, width, levels, wanted)
     _backend.library().omega_uv_splat_backward(
         *_counts(values, extra),
@@ -215,7 +211,7 @@ def _uv_splat_levels_backward(
 
 @_uv_splat_levels_backward.register_cuda
 def _(grads, values, uv, weight, extra, height: int, width: int, levels: int, wanted: list[bool]):
-    inputs = _contiguous(_backend.aligned(values), uv, weight, extra)
+    inputs = _backend.contiguous(_backend.aligned(values), uv, weight, extra)
     grads = [_backend.aligned(grad) for grad in grads]
     outs = _input_grads(grads, values, uv, weight, extra, height, width, levels, wanted)
     _backend.call_cuda(

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 from omega_cli.evaluate.alignment import LEAST_VIEWS, Similarity, azimuth_elevation, similarity, triangulate
 from omega_cli.evaluate.frames import View, compose
 from omega_cli.evaluate.protocol import Protocol
+from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.landmarks import embed
 from omega_cli.metrics.psnr import psnr
 from omega_cli.metrics.ssim import ssim
+from omega_cli.render.film import to_bytes
 from omega_cli.render.rig import Rig
 
 LANDMARKS = "mediapipe478"
@@ -59,23 +61,18 @@ def matted(view: View, cut_out: Callable[[np.ndarray], np.ndarray]) -> View:
         own = view.mask()
         if own is not None:
             return own
-        found = torch.from_numpy(cut_out(as_bytes(view.image()))).float()[None].clamp(0, 1)
+        found = torch.from_numpy(cut_out(to_bytes(view.image()))).float()[None].clamp(0, 1)
         seen = view.seen()
         return found if seen is None else found * seen
 
     return replace(view, mask=mask)
 
 
-def as_bytes(image: Tensor) -> np.ndarray:
-    """[3, H, W] in [0, 1] -> rgb bytes [H, W, 3]."""
-    return (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-
-
 def sightings(views: Sequence[View], find: Callable[[np.ndarray], np.ndarray | None]) -> list[Sighting]:
     """The views in which `find` (rgb bytes [H, W, 3] -> points [478, 2] px or None) sees the face."""
     seen = []
     for view in views:
-        points = find(as_bytes(view.image()))
+        points = find(to_bytes(view.image()))
         if points is not None:
             seen.append(Sighting(view.camera, torch.from_numpy(points)))
     return seen
@@ -97,13 +94,11 @@ def place(rig: Rig, seen: Sequence[Sighting]) -> tuple[Similarity, float]:
 
 
 def compare(
-    rig: Rig, where: Similarity, view: View, protocol: Protocol, metrics: Mapping[str, PictureMetric]
+    posed: Gaussians, where: Similarity, view: View, protocol: Protocol, metrics: Mapping[str, PictureMetric]
 ) -> Compared:
-    """Draw the avatar for one camera and compare with its picture."""
-    device = rig.shaped.device
+    """Draw the avatar, posed in its own frame, for one camera and compare with its picture."""
     camera = where.seen_by(view.camera)
-    gaussians = rig.pose(rig.vertices(rig.params)[0])
-    drawn = render(gaussians, camera.to(device))
+    drawn = render(posed, camera.to(posed.means.device))
     image, alpha = drawn.image.cpu().clamp(0, 1), drawn.alpha.cpu().clamp(0, 1)
     mask = view.mask()
     truth = compose(view.image(), mask, protocol.background)

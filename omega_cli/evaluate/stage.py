@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from omega_cli import weights
-from omega_cli.avatar import codecs, layout, record
+from omega_cli.avatar import codecs, folders, layout, record
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
 from omega_cli.evaluate import measure, report_page, tables
@@ -147,14 +147,14 @@ def _frame(
         rig = load_rig(layout.Avatar(folder / "avatar"), device)
         with torch.no_grad():
             where, gap = measure.place(rig, seen)
-            pairs = [measure.compare(rig, where, view, protocol, metrics) for view in targets]
+            posed = rig.pose(rig.vertices(rig.params)[0])
+            pairs = [measure.compare(posed, where, view, protocol, metrics) for view in targets]
         key = {"identity": frame.identity, "sequence": frame.sequence, "frame": frame.frame}
         rows = [key | _finite(pair.row) | {"variant": name} for pair in pairs]
         report_page.save_sheet(folder / layout.SHEET, pairs, SHOWN)
         document = {"rows": rows, "placed_within_mm": round(1e3 * gap, 2), "seconds": seconds}
-        part = folder / (ROWS + ".part")
-        part.write_text(json.dumps(document, indent=1))
-        part.rename(folder / ROWS)
+        with folders.writing_file(folder / ROWS) as scratch:
+            scratch.write_text(json.dumps(document, indent=1))
 
 
 def _make(

@@ -64,7 +64,7 @@ def test_the_place_is_found_and_the_pictures_are_the_same(rig: Rig) -> None:
     torch.testing.assert_close(where.R, PLACE.R, atol=1e-4, rtol=0)
     metrics = {"l1": lambda a, b: (a - b).abs().mean((1, 2, 3))}
     for view, azimuth in zip(views_of(rig), (0, 30, 60, 190), strict=True):
-        found = measure.compare(rig, where, view, PROTOCOL, metrics)
+        found = measure.compare(rig.pose(rig.shaped), where, view, PROTOCOL, metrics)
         assert found.row["psnr"] > 45 and found.row["ssim"] > 0.999 and found.row["l1"] < 1e-3  # type: ignore[operator]
         assert found.row["silhouette_iou"] > 0.99 and found.row["holes"] == 0  # type: ignore[operator]
         turned = (float(found.row["azimuth"]) - (azimuth - 23)) % 360  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_a_wrong_place_costs(rig: Rig) -> None:
     where, _ = measure.place(rig, sightings(rig, 3))
     off = Similarity(where.scale, where.R, where.t + torch.tensor([0.02, 0.0, 0.0]))
     view = views_of(rig)[0]
-    right, wrong = (measure.compare(rig, w, view, PROTOCOL, {}).row for w in (where, off))
+    right, wrong = (measure.compare(rig.pose(rig.shaped), w, view, PROTOCOL, {}).row for w in (where, off))
     assert wrong["psnr"] < right["psnr"] - 15  # type: ignore[operator]
     assert wrong["silhouette_iou"] < right["silhouette_iou"]  # type: ignore[operator]
 
