@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,16 +44,12 @@ def chart_coordinates(points: Tensor) -> Tensor:  # [N, 3] m -> [N, 2] in [0, 1]
 
 def masked_blur(values: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [C, H, W], [1, H, W]
     """Gaussian blur that reads only inside the mask."""
-    radius = max(1, int(3 * sigma))
-    x = torch.arange(-radius, radius + 1, dtype=values.dtype)
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-
-    def blur(v: Tensor) -> Tensor:
-        v = F.conv2d(v[:, None], kernel[None, None, :, None], padding=(radius, 0))
-        return F.conv2d(v, kernel[None, None, None, :], padding=(0, radius))[:, 0]
-
-    return blur(values * mask) / blur(mask).clamp_min(1e-4)
+    side = 2 * max(1, int(3 * sigma)) + 1
+    stack = torch.cat([values * mask, mask]).permute(1, 2, 0).contiguous().numpy()
+    # zeros beyond the edge, as outside the mask; OpenCV is ten times faster than a convolution of ours
+    blurred = cv2.GaussianBlur(stack, (side, side), sigma, borderType=cv2.BORDER_CONSTANT)
+    out = torch.from_numpy(blurred).permute(2, 0, 1)
+    return out[:-1] / out[-1:].clamp_min(1e-4)
 
 
 def photo_detail(rgb: Tensor, hair: Tensor) -> Tensor:  # [3, H, W], [1, H, W] -> [3, H, W]
@@ -120,13 +117,12 @@ def patch_sources(exemplar: Tensor, known: Tensor, generator: torch.Generator) -
     grey = exemplar.mean(0)
     gy, gx = torch.gradient(grey)
     reach = min(PATCH) // 2 * 2 + 1
-    tensor = torch.stack([gx * gx, gy * gy, gx * gy])[None]
-    xx, yy, xy = _box(tensor, reach)[0]
+    xx, yy, xy = _box(torch.stack([gx * gx, gy * gy, gx * gy]), reach, reach)
     # gradients run across strands: the strand direction is at right angles to the main axis
     across = 0.5 * torch.atan2(2 * xy, xx - yy)
     clear = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / (xx + yy).clamp_min(1e-9)
     side = max(PATCH) // 2 * 2 + 1
-    inside = _box(known[None], side)[0, 0] > 0.85
+    inside = _box(known, side, side)[0] > 0.85
     spots = torch.nonzero(inside)
     if len(spots) == 0:
         return spots, across.new_zeros(0)
@@ -157,7 +153,8 @@ def strands(generator: torch.Generator) -> Tensor:  # [3, rows, columns], zero m
     out = torch.zeros(1, rows, columns)
     for width, gain in ((1, 1.0), (3, 0.8), (8, 0.6)):
         noise = torch.randn(1, 1, rows + 64, columns, generator=generator)
-        noise = F.avg_pool2d(F.pad(noise, (width, width, 0, 0), mode="circular"), (65, 2 * width + 1), 1)[0]
+        around = F.pad(noise, (width, width, 0, 0), mode="circular")[0]
+        noise = _box(around, 65, 2 * width + 1)[:, 32:-32, width:-width]
         out = out + gain * noise / noise.std()
     return (out / out.std()).expand(3, -1, -1)
 
@@ -173,10 +170,11 @@ def read_chart(chart: Tensor, coordinates: Tensor) -> Tensor:  # [3, R, C], [N, 
     ].T
 
 
-def _box(image: Tensor, side: int) -> Tensor:  # [1, C, H, W], odd side
-    """Mean over side x side, zeros beyond the edge; one axis at a time."""
-    rows = F.avg_pool2d(image, (side, 1), 1, (side // 2, 0))
-    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2))
+def _box(image: Tensor, height: int, width: int) -> Tensor:  # [C, H, W], odd sides
+    """Mean over height x width, zeros beyond the edge."""
+    planes = image.permute(1, 2, 0).contiguous().numpy()
+    mean = cv2.blur(planes, (width, height), borderType=cv2.BORDER_CONSTANT)
+    return torch.from_numpy(mean.reshape(planes.shape)).permute(2, 0, 1)
 
 
 def _hann(n: int) -> Tensor:

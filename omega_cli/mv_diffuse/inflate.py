@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 import torch
 from torch import Tensor
 
 from ..geometry.camera import Camera
 from ..geometry.mesh import edges as mesh_edges
 from ..geometry.mesh import vertex_normals
+from .fill import solve_definite
 
 MAX_THICKNESS = 0.09  # m: beyond that hair hangs free of the head and a scalp cannot carry it
 MIN_THICKNESS = -0.006  # m: the fitted skull may be a little too large
@@ -129,7 +129,7 @@ def solve_thickness(
         return h
     system = sp.csr_matrix(sp.diags(weight + prior_weight) + smooth)[index][:, index]
     right = weight * wanted + prior_weight * prior
-    h[index] = spla.splu(sp.csc_matrix(system)).solve(right[index])
+    h[index] = solve_definite(system, right[index])
     return h.clip(MIN_THICKNESS, MAX_THICKNESS)
 
 

@@ -18,6 +18,7 @@ from . import texture as texture_maths
 from .inflate import Outline, inflate
 from .photo import Photo, sample
 from .texture import CLOTH, EARS, HAIR_LIKE, NECK, Surface, is_in, mirror_of
+from .views import VIEW_CENTRE
 
 # Cosines between which a view goes over from the texture to the photo's own pixels. Ours: the texture is
 # finer than the photo, so this matters for eyes and lashes, which move on the texture.
@@ -26,12 +27,18 @@ STRAIGHT = (0.35, 0.6)
 
 @dataclass(frozen=True)
 class View:
-    """One canonical view: rgb [3, H, W] on white, normal [3, H, W] world space, mask [1, H, W]."""
+    """One canonical view: rgb [3, H, W] on white, normal [3, H, W] world space, mask [1, H, W].
+
+    trust [1, H, W] in [0, 1]: how far a pixel is the photo's own, seen straight; depth [1, H, W]: m towards
+    the camera from the window's centre, 0 where there is no surface. What the view network is told.
+    """
 
     camera: Camera
     rgb: Tensor
     normal: Tensor
     mask: Tensor
+    trust: Tensor
+    depth: Tensor
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,11 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     rgb = spread_rim(rgb, hit) * mask + 1 - mask
     encoded = torch.ones(3, camera.height, camera.width)
     encoded[:, hit] = normal.T
-    return View(camera, rgb.clamp(0, 1), encoded, mask)
+    own = torch.zeros(1, camera.height, camera.width)
+    own[0, hit] = trust
+    middle = camera.to_camera(VIEW_CENTRE.to(camera.viewmat))[2]
+    depth = torch.where(hit, middle - fragments.depth, 0.0)[None]
+    return View(camera, rgb.clamp(0, 1), encoded, mask, own, depth)
 
 
 def spread_rim(rgb: Tensor, hit: Tensor) -> Tensor:  # [3, H, W], [H, W] -> [3, H, W]

@@ -19,13 +19,12 @@ CANONICAL_VIEWS: dict[str, float] = {
 
 # Window centre in the head frame (origin between the ear canals), metres: a head with hair and its neck
 # sit in the middle of the window. Ours; a constant, so that networks see every head at one scale.
-VIEW_CENTRE = (0.0, -0.01, 0.0)
+VIEW_CENTRE = torch.tensor([0.0, -0.01, 0.0])
 
 
 def canonical_cameras(size: int, half_extent: float) -> list[Camera]:
     """The six cameras in file order, square, `size` px, seeing +-half_extent metres."""
-    centre = torch.tensor(VIEW_CENTRE)
     return [
-        orthographic(azimuth, size, half_extent, centre, id=view_id)
+        orthographic(azimuth, size, half_extent, VIEW_CENTRE, id=view_id)
         for view_id, azimuth in CANONICAL_VIEWS.items()
     ]

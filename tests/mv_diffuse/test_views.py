@@ -5,7 +5,7 @@ import torch
 
 from omega_cli.mv_diffuse.views import CANONICAL_VIEWS, VIEW_CENTRE, canonical_cameras
 
-NOSE, LEFT_EAR, BACK = torch.tensor([[0.0, 0, 0.1], [0.08, 0, 0], [0.0, 0, -0.1]]) + torch.tensor(VIEW_CENTRE)
+NOSE, LEFT_EAR, BACK = torch.tensor([[0.0, 0, 0.1], [0.08, 0, 0], [0.0, 0, -0.1]]) + VIEW_CENTRE
 
 
 def seen(view: str, point: torch.Tensor) -> tuple[float, float]:
