@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from omega_cli.data.studio.noise import ball
 from omega_cli.geometry.uvmap import rasterize_uv, texel_values
 from omega_cli.head.model import HeadModel
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """rest [H, W, 3] m: template point under each texel; lift [H, W, 3, 2]: template displacement that a
-    height's slope over (u, v), in m per texel, gives to the normal; regions: name -> [H, W] share in
+    """rest [H, W, 3] m: template point under each texel; lift [2, 3, H, W]: template displacement that a
+    height's slope over u and over v, in m per texel, gives to the normal; regions: name -> [H, W] share in
     [0, 1]; scalp_field [H, W]: soft nearness to the scalp, 0.5 at its border; covered [H, W] bool; source
-    [H, W] long: the flat index of the nearest covered texel (gutters copy it, so that no seam shows)."""
+    [H, W] long: the flat index of the nearest covered texel (gutters copy it, so that no seam shows); known:
+    what `fixed` functions have worked out."""
 
     rest: Tensor
     lift: Tensor
@@ -25,13 +33,55 @@ class Atlas:
     scalp_field: Tensor
     covered: Tensor
     source: Tensor
+    known: dict[tuple, object] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> int:
         return self.rest.shape[0]
 
     def padded(self, texture: Tensor) -> Tensor:  # [C, H, W] -> the same with filled gutters
-        return texture.flatten(1)[:, self.source.flatten()].view_as(texture)
+        gutter, nearest = _gutters(self)
+        flat = texture.flatten(1)
+        return flat.index_copy(1, gutter, flat.index_select(1, nearest)).view_as(texture)
+
+
+def fixed(make: Callable[Concatenate[Atlas, P], R]) -> Callable[Concatenate[Atlas, P], R]:
+    """Decorates what depends on the canvas and plain arguments, not on the person: made once an atlas."""
+
+    @functools.wraps(make)
+    def recall(atlas: Atlas, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (make, args, tuple(kwargs.items()))
+        if key not in atlas.known:
+            atlas.known[key] = make(atlas, *args, **kwargs)
+        return atlas.known[key]  # type: ignore[return-value]
+
+    return recall
+
+
+@fixed
+def _gutters(atlas: Atlas) -> tuple[Tensor, Tensor]:
+    """Flat texels that copy another one, and which one."""
+    source = atlas.source.flatten()
+    gutter = torch.nonzero(source != torch.arange(len(source), device=source.device))[:, 0]
+    return gutter, source[gutter]
+
+
+@fixed
+def axes(atlas: Atlas) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y, z of `Atlas.rest`, [H, W] each, in one piece each."""
+    x, y, z = atlas.rest.permute(2, 0, 1).contiguous()
+    return x, y, z
+
+
+@fixed
+def glow(atlas: Atlas, centre: tuple[float, float, float], radius: float) -> Tensor:
+    """[H, W]: `noise.ball` on the canvas."""
+    return ball(atlas.rest, centre, radius)
+
+
+def texels(mask: Tensor) -> Tensor:
+    """Flat indices of the texels that a mask [H, W] holds."""
+    return torch.nonzero(mask.flatten())[:, 0]
 
 
 def make_atlas(model: HeadModel, size: int) -> Atlas:
@@ -62,7 +112,7 @@ def _v(size: int) -> Tensor:
 
 
 def _lift(model: HeadModel, face_index: Tensor, size: int) -> Tensor:
-    """Per texel the matrix [3, 2] that turns a height's slope (m per texel) into a tangent vector: the
+    """[2, 3, H, W]: per texel the matrix that turns a height's slope (m per texel) into a tangent vector: the
     pseudo-inverse of the map from texels to metres, transposed."""
     p, q = model.v_template[model.faces], model.uvs[model.uv_faces] * size
     edges = torch.stack([p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]], -1)  # [F, 3, 2] m
@@ -75,7 +125,8 @@ def _lift(model: HeadModel, face_index: Tensor, size: int) -> Tensor:
     adjugate = torch.stack([gram[:, 1, 1], -gram[:, 0, 1], -gram[:, 1, 0], gram[:, 0, 0]], -1)
     matrix = tangent @ (adjugate / d.clamp_min(1e-16)[:, None]).view(-1, 2, 2)
     matrix = matrix.clamp(-6e3, 6e3)
-    return torch.where((face_index >= 0)[..., None, None], matrix[face_index.clamp_min(0)], 0.0)
+    lift = torch.where((face_index >= 0)[..., None, None], matrix[face_index.clamp_min(0)], 0.0)
+    return lift.permute(3, 2, 0, 1).contiguous()
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

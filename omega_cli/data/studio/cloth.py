@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from omega_cli.data.studio.atlas import Atlas
+from omega_cli.data.studio.atlas import Atlas, fixed
 from omega_cli.data.studio.look import Draw, Look
 from omega_cli.data.studio.noise import band_noise, smoothstep
+from omega_cli.data.studio.skin import LABEL, Paint
 from omega_cli.geometry.mesh import vertex_normals
 
 ANGLES, RINGS = 72, 26
@@ -34,19 +35,29 @@ def neckline(points: Tensor, collar: str) -> Tensor:
     return height - above_rim
 
 
-def clothe(atlas: Atlas, look: Look, albedo: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(albedo with the cloth painted on, share of cloth [S, S])."""
-    under = neckline(atlas.rest, look.collar)
-    body = (
-        atlas.regions["neck"] + atlas.regions["boundary"] + atlas.regions["face"] + atlas.regions["scalp"]
-    ).clamp(0, 1)
+def clothe(atlas: Atlas, look: Look, paint: Paint, generator: torch.Generator) -> Paint:
+    """The texture with the cloth painted on and its gutters filled."""
+    share, edge, fold = _cut(atlas, look.collar)
+    weave = band_noise(atlas.size, atlas.size // 2, generator).mul_(0.02).add_(1)
+    colour = torch.addcmul(
+        look.cloth[:, None, None], edge, (look.trim - look.cloth)[:, None, None], value=0.7
+    )
+    albedo = torch.lerp(paint.albedo, colour * weave.mul_(fold), share)
+    cut = share > 0.5
+    labels = torch.where(cut, LABEL["cloth"], paint.labels)
+    flat = torch.cat([albedo, paint.relief * ~cut, paint.gloss * (1 - share), paint.hair[None]])
+    flat = atlas.padded(flat)
+    return Paint(flat[:3], flat[3:6], flat[6:7], atlas.padded(labels[None])[0], flat[7])
+
+
+@fixed
+def _cut(atlas: Atlas, collar: str) -> tuple[Tensor, Tensor, Tensor]:
+    """[S, S]: share of cloth; the collar's band; the factor that darkens its seam."""
+    under, regions = neckline(atlas.rest, collar), atlas.regions
+    body = (regions["neck"] + regions["boundary"] + regions["face"] + regions["scalp"]).clamp(0, 1)
     share = smoothstep(under, -0.0008, 0.0008) * body * (atlas.rest[..., 1] < -0.05)
-    weave = 1 + 0.02 * band_noise(atlas.size, atlas.size // 2, generator)[0]
     edge = smoothstep(under, 0.010, 0.008)
-    colour = look.cloth[:, None, None] + edge * (look.trim - look.cloth)[:, None, None] * 0.7
-    return albedo + share * (
-        colour * weave * (1 - 0.25 * edge * smoothstep(under, 0.006, 0.0)) - albedo
-    ), share
+    return share, edge, 1 - 0.25 * edge * smoothstep(under, 0.006, 0.0)
 
 
 @dataclass(frozen=True)

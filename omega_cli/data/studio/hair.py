@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from omega_cli.data.studio.noise import smoothstep
@@ -125,7 +126,8 @@ def grow(
     alive = torch.ones(N, dtype=torch.bool, device=p.device)
     tied = torch.zeros_like(alive)
     lying = torch.zeros(N, dtype=torch.long, device=p.device)
-    near = torch.cdist(p, anchors.points).argmin(1)
+    tree = cKDTree(anchors.points.cpu().numpy())
+    near = _nearest(tree, p)
     points, normals, living = [p], [n], [alive]
     for k in range(S):
         comb = _tangent(_flow(p, n, style, anchors, root_x), n)
@@ -140,7 +142,7 @@ def grow(
         )
         d = F.normalize(d + _off_the_face(p, style, anchors), dim=-1)
         q = p + d * steps[:, k : k + 1]
-        near = torch.cdist(q, anchors.points).argmin(1)
+        near = _nearest(tree, q)
         n_q = anchors.normals[near]
         height = ((q - anchors.points[near]) * n_q).sum(-1)
         reach = (hover * min(1.0, (k + 1) / (0.3 * S + 1e-6))).clamp_min(0.0015)
@@ -161,6 +163,11 @@ def grow(
     line = _clumped(line, style, generator)
     line = _curled(line, normal, steps, style, generator)
     return Strands(line, normal, _widths(alive_all, style, generator), vertex)
+
+
+def _nearest(tree: cKDTree, points: Tensor) -> Tensor:
+    """[N] long: the tree's point nearest to each of `points` [N, 3]."""
+    return torch.from_numpy(tree.query(points.cpu().numpy())[1]).to(points.device)
 
 
 def _knot(style: Style, anchors: Anchors, p: Tensor) -> Tensor:
@@ -201,7 +208,7 @@ def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     """Neighbours gather towards the leader of their lock, more so at the tips."""
     N, nodes = line.shape[:2]
     leaders = torch.randperm(N, generator=generator)[: max(8, N // 9)].to(line.device)
-    lock = leaders[torch.cdist(line[:, 0], line[leaders, 0]).argmin(1)]
+    lock = leaders[_nearest(cKDTree(line[leaders, 0].cpu().numpy()), line[:, 0])]
     share = style.clump * torch.linspace(0, 1, nodes, device=line.device)[None, :, None] ** 1.5
     target = line[lock] + 0.35 * (line[:, :1] - line[lock, :1])
     apart = (target - line).norm(dim=-1).amax(1)  # across a parting there is nothing to share

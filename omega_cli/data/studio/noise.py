@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,14 +28,26 @@ def ball(points: Tensor, centre: tuple[float, float, float], radius: float) -> T
     return torch.exp(-0.5 * shift.square().sum(-1) / radius**2)
 
 
-def band_noise(size: int, cells: int, generator: torch.Generator, channels: int = 1) -> Tensor:
-    """[channels, size, size], about N(0, 1): nothing finer than 1 / `cells` of the map."""
+@functools.cache
+def _rows(size: int, cells: int) -> Tensor:
+    """[size, cells]: bicubic interpolation along one side as a matrix (what `F.interpolate` does there)."""
+    return F.interpolate(torch.eye(cells)[None, None], (size, cells), mode="bicubic")[0, 0].contiguous()
+
+
+def band_noise(size: int, cells: int, generator: torch.Generator) -> Tensor:
+    """[size, size], about N(0, 1): nothing finer than 1 / `cells` of the map."""
     cells = min(cells, size)
-    grid = torch.randn(1, channels, cells, cells, generator=generator)
+    grid = torch.randn(cells, cells, generator=generator)
     if cells == size:
-        return grid[0]
-    smooth = F.interpolate(grid, size=(size, size), mode="bicubic", align_corners=False)[0]
-    return smooth / smooth.std().clamp_min(1e-6)
+        return grid
+    rows = _rows(size, cells)
+    smooth = rows @ grid @ rows.T
+    return smooth.div_(smooth.std().clamp_min(1e-6))
+
+
+def skip_noise(size: int, cells: int, generator: torch.Generator) -> None:
+    """Draw what `band_noise` would and drop it: the numbers after it stay the same."""
+    torch.randn(min(cells, size), min(cells, size), generator=generator)
 
 
 def strand_noise(rows: int, columns: int, length: int, generator: torch.Generator) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.data.studio.light import sphere
 from omega_cli.geometry.camera import Camera
-from omega_cli.geometry.raster import rasterize_views
+from omega_cli.kernels.mesh_raster import rasterize_mesh
 
 SIDE = 128  # px of one depth map
 HALF = 0.26  # m
@@ -17,32 +20,42 @@ BIAS, SOFT = 0.004, 0.010  # m: what lies less deep is free; how fast shade deep
 def visibility(
     vertices: Tensor,  # [V, 3] of the mesh
     faces: Tensor,  # [F, 3]
-    centre: Tensor,  # [3] of the maps
+    centre: tuple[float, float, float],  # of the maps, m
     points: Tensor,  # [P, 3] where to ask
 ) -> Tensor:  # [P, D]
     """In [0, 1] along `light.sphere()`: 1 sees out. Depth maps, so any mesh may overlap itself."""
-    cameras = [_towards(d, centre).to(vertices.device) for d in sphere()]
-    seen = rasterize_views(vertices, faces, cameras)
-    maps = torch.where(torch.isfinite(seen.depth), seen.depth, 1e3).flatten(1)  # [D, pixels]
-    out = []
-    for camera, depth in zip(cameras, maps, strict=True):
-        R, t = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
-        x, y, z = (points @ R.T + t).unbind(1)
-        scale = SIDE / (2 * HALF)
-        column, row = ((v * scale + SIDE / 2).long().clamp_(0, SIDE - 1) for v in (x, y))
-        behind = z - depth[row * SIDE + column]
-        out.append(torch.exp((behind - BIAS).clamp_(0, 0.2).mul_(-1 / SOFT)))
-    return torch.stack(out, 1)
+    to_maps = _to_maps(centre).to(vertices)
+    solid, asked = (F.pad(p, (0, 1), value=1.0) for p in (vertices, points))
+    clip = solid.new_empty(len(to_maps), len(solid), 4)
+    for matrix, out in zip(to_maps, clip):  # a thin product a map: one batched product is twice as slow
+        torch.mm(solid, matrix, out=out)
+    depth = rasterize_mesh(clip, faces, (SIDE, SIDE)).depth.flatten()  # [D * pixels], inf where empty
+    x, y, z, _ = (asked @ to_maps.permute(1, 2, 0).flatten(1)).view(len(asked), 4, -1).unbind(1)  # [P, D]
+    column, row = (v.to(torch.int32).clamp_(0, SIDE - 1) for v in (x, y))
+    own = torch.arange(len(to_maps), dtype=torch.int32, device=x.device) * SIDE**2
+    behind = z - depth[row.mul_(SIDE).add_(column).add_(own)]
+    return torch.exp((behind - BIAS).clamp_(0, 0.2).mul_(-1 / SOFT))
+
+
+@functools.cache
+def _to_maps(centre: tuple[float, float, float]) -> Tensor:
+    """[D, 4, 4]: a row (x, y, z, 1) times it is that point's (column, row, depth, 1) in each map."""
+    cameras = [_towards(d, torch.tensor(centre)) for d in sphere()]
+    lens = torch.stack([F.pad(c.K, (0, 1, 0, 1)) for c in cameras])
+    lens[:, :2, 3] = lens[:, :2, 2]  # an orthographic camera adds its centre
+    lens[:, 2, 2] = lens[:, 3, 3] = 1.0
+    lens[:, :2, 2] = 0.0
+    return (lens @ torch.stack([c.viewmat for c in cameras])).mT
 
 
 def _towards(direction: Tensor, centre: Tensor) -> Camera:
     """Orthographic camera on the side of `direction`, looking at `centre`."""
     forward = -direction
     aside = torch.tensor([0.0, 0.0, 1.0]) if abs(float(direction[1])) > 0.9 else torch.tensor([0.0, 1.0, 0.0])
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, aside), dim=0)
+    right = F.normalize(torch.linalg.cross(forward, aside), dim=0)
     viewmat = torch.eye(4)
     viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
-    viewmat[:3, 3] = -viewmat[:3, :3] @ (centre.cpu() + direction)
+    viewmat[:3, 3] = -viewmat[:3, :3] @ (centre + direction)
     scale = SIDE / (2 * HALF)
     K = torch.tensor([[scale, 0.0, SIDE / 2], [0.0, scale, SIDE / 2], [0.0, 0.0, 1.0]])
     return Camera(K, viewmat, SIDE, SIDE, "ortho")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,11 +94,7 @@ def sample_person(seed: int, sources: Sources) -> Person:
     model, atlas = sources.model, sources.atlas
     betas = (SPREAD * torch.randn(model.S, generator=generator(seed, 0))).clamp(-LIMIT, LIMIT)
     look = sample_look(generator(seed, 1))
-    painted = paint(atlas, look, generator(seed, 2))
-    albedo, dressed = cloth.clothe(atlas, look, painted.albedo, generator(seed, 3))
-    labels = torch.where(atlas.padded(dressed[None])[0] > 0.5, LABEL["cloth"], painted.labels)
-    gloss = painted.gloss * (1 - dressed)
-    painted = Paint(atlas.padded(albedo), painted.relief * (dressed < 0.5), gloss, labels, painted.hair)
+    painted = cloth.clothe(atlas, look, paint(atlas, look, generator(seed, 2)), generator(seed, 3))
     offsets = _dress(model, betas, look)
     canonical = model.identity(betas, offsets)
     normals = vertex_normals(canonical, model.faces)
@@ -116,36 +115,37 @@ def sample_person(seed: int, sources: Sources) -> Person:
         painted,
         extras,
         strand_noise(256, 512, 24 if curl else 64, rows),
-        _shade(every, faces, len(canonical), len(torso.vertices)),
+        _shade(model, every, faces, len(torso.vertices)),
         curl,
     )
 
 
-def _shade(every: Tensor, faces: Tensor, head: int, torso: int) -> Tensor:
+def _shade(model: HeadModel, every: Tensor, faces: Tensor, torso: int) -> Tensor:
     """`Person.visible`, for extras that are the torso, then pairs: a ribbon's two edges (or two neighbours on
     a tube) share what is seen from between them. Head and torso are coarse: theirs is blurred, or edges
     of shade would show their triangles."""
+    head = len(model.v_template)
     strands = every[head + torso :].view(-1, 2, 3).mean(1)
-    centre = every.new_tensor([0.0, 0.0, -0.01])
-    seen = visibility(every, faces, centre, torch.cat([every[: head + torso], strands]))
+    seen = visibility(every, faces, (0.0, 0.0, -0.01), torch.cat([every[: head + torso], strands]))
     rings = seen[head : head + torso].view(cloth.RINGS, cloth.ANGLES, -1)
     rings = torch.cat([rings[1:2], rings[1:]])  # the first ring hides under the rim
     for _ in range(4):
         rings = 0.5 * rings + 0.25 * (rings.roll(1, 1) + rings.roll(-1, 1))
         inner = torch.cat([rings[:1], rings, rings[-1:]])
         rings = 0.5 * rings + 0.25 * (inner[:-2] + inner[2:])
-    bare = _blurred(seen[:head], faces[(faces < head).all(1)])
+    bare = torch.from_numpy(_softening(model) @ seen[:head].numpy()).clamp_max_(1.0)  # sums of shares round
     return torch.cat([bare, rings.flatten(0, 1), seen[head + torso :].repeat_interleave(2, 0)])
 
 
-def _blurred(values: Tensor, faces: Tensor, rounds: int = 2) -> Tensor:
-    """Vertex values [V, C] averaged with their triangles' means."""
-    corners = faces.T.reshape(-1)
-    degree = torch.bincount(corners, minlength=len(values)).clamp_min(1)[:, None]
-    for _ in range(rounds):
-        mean = values[faces].mean(1).repeat(3, 1)
-        values = torch.zeros_like(values).index_add(0, corners, mean) / degree
-    return values
+@functools.lru_cache(maxsize=4)
+def _softening(model: HeadModel, rounds: int = 2) -> sp.csr_matrix:
+    """[V, V]: vertex values averaged with their triangles' means, `rounds` times."""
+    corners, V = model.faces.numpy(), len(model.v_template)
+    rows = np.repeat(np.arange(len(corners)), 3)
+    member = sp.csr_matrix((np.ones(len(rows), np.float32), (corners.ravel(), rows)), (V, len(corners)))
+    degree = np.bincount(corners.ravel(), minlength=V).clip(1).astype(np.float32)
+    once = sp.diags(1 / degree) @ member @ member.T / 3
+    return sp.csr_matrix(once**rounds, dtype=np.float32)
 
 
 def _dress(model: HeadModel, betas: Tensor, look: Look) -> Tensor:

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar.layout import PARSING_LABELS
-from omega_cli.data.studio.atlas import Atlas
+from omega_cli.data.studio.atlas import Atlas, axes, fixed, glow, texels
 from omega_cli.data.studio.look import Look
-from omega_cli.data.studio.noise import ball, band_noise, bump, smoothstep
+from omega_cli.data.studio.noise import band_noise, bump, skip_noise, smoothstep
 
 LABEL = {name: number for number, name in enumerate(PARSING_LABELS)}
 EYE = (0.0294, 0.0277, 0.0716)  # centre of the template's left eyeball, m
 LIP_LINE = -0.0400  # m: where the template's lips meet
+# Boxes |x|, y, z of the template, m, that hold all of a beard, the brows, the creases.
+BEARD = ((-1.0, -0.112, 0.0), (1.0, 0.05, 1.0))
+BROWS = ((-1.0, 0.02, 0.05), (0.065, 0.08, 1.0))
+FACE = ((-1.0, -1.0, 0.04), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -30,27 +34,78 @@ class Paint:
     hair: Tensor
 
 
+@dataclass(frozen=True)
+class Zone:
+    """Some texels: where [n] flat indices; x, y, z [n] of the template there, m."""
+
+    where: Tensor
+    x: Tensor
+    y: Tensor
+    z: Tensor
+
+    def pick(self, image: Tensor) -> Tensor:
+        """[..., S, S] -> [..., n]."""
+        return image.flatten(-2).index_select(-1, self.where)
+
+    def put(self, image: Tensor, values: Tensor) -> Tensor:
+        """`image` [..., S, S] with values [..., n] written into it, in place."""
+        image.flatten(-2).index_copy_(-1, self.where, values)
+        return image
+
+    def blend(self, image: Tensor, colour: Tensor, amount: Tensor) -> None:
+        """image [3, S, S], in place, towards a colour [3, 1] or [3, n] by amount [n]."""
+        self.put(image, torch.lerp(self.pick(image), colour, amount))
+
+    def scale(self, image: Tensor, by: Tensor) -> None:
+        """image [..., S, S], in place, times [n]."""
+        self.put(image, self.pick(image) * by)
+
+
+@fixed
+def _zone(atlas: Atlas, low: tuple[float, float, float], high: tuple[float, float, float]) -> Zone:
+    """The texels of a box |x|, y, z of the template, m."""
+    x, y, z = axes(atlas)
+    sides = [(v > a) & (v < b) for v, a, b in zip((x.abs(), y, z), low, high, strict=True)]
+    return _zone_of(atlas, sides[0] & sides[1] & sides[2])
+
+
+def _zone_of(atlas: Atlas, mask: Tensor) -> Zone:
+    where = texels(mask)
+    return Zone(where, *(v.flatten()[where] for v in axes(atlas)))
+
+
 def hair_cover(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     """[S, S] in [0, 1]: how densely the scalp is covered; an uneven hairline, thin where it recedes."""
     if look.style == "bald":
         return torch.zeros_like(atlas.scalp_field)
-    size, x, y, z = atlas.size, *atlas.rest.unbind(-1)
-    ragged = 0.05 * band_noise(size, 64, generator)[0] + 0.025 * band_noise(size, 240, generator)[0]
-    level = 0.50 + 0.07 * look.hairline * smoothstep(z, 0.0, 0.05)
+    size, (x, y, z) = atlas.size, axes(atlas)
+    ragged = band_noise(size, 64, generator).mul_(0.05).add_(band_noise(size, 240, generator), alpha=0.025)
+    forward, grown = _scalp(atlas)
+    level = 0.50 + 0.07 * look.hairline * forward
     cover = smoothstep(atlas.scalp_field + ragged - level, -0.07, 0.07)
     if look.style == "receding":
         temples = bump(x.abs(), 0.042, 0.016) * smoothstep(z, 0.0, 0.04) * smoothstep(y, 0.07, 0.09)
         crown = smoothstep(y, 0.085, 0.115) * (0.6 + 0.4 * min(1.0, (look.age - 18) / 40))
         cover = cover * (1 - temples) * (1 - crown * (0.92 + 0.08 * ragged.clamp(-1, 1)))
-    behind_ear = smoothstep(atlas.regions["ears"], 0.5, 0.0)
-    return cover * behind_ear * atlas.covered
+    return cover.mul_(grown)
+
+
+@fixed
+def _scalp(atlas: Atlas) -> tuple[Tensor, Tensor]:
+    """[S, S]: how far to the front of the scalp; and 1 where hair may grow, 0 on the ears."""
+    return smoothstep(axes(atlas)[2], 0.0, 0.05), smoothstep(atlas.regions["ears"], 0.5, 0.0) * atlas.covered
 
 
 def beard_cover(atlas: Atlas, kind: str, generator: torch.Generator) -> Tensor:
     """[S, S] in [0, 1]: where a beard of that kind grows."""
-    x, y, z = atlas.rest.unbind(-1)
+    out = torch.zeros_like(atlas.scalp_field)
+    if kind == "none":
+        skip_noise(atlas.size, 160, generator)
+        return out
+    zone = _zone(atlas, *BEARD)
+    x, y, z = zone.x, zone.y, zone.z
     ax = x.abs()
-    ragged = 0.004 * band_noise(atlas.size, 160, generator)[0]
+    ragged = 0.004 * zone.pick(band_noise(atlas.size, 160, generator))
     moustache = (
         smoothstep(ax + ragged, 0.030, 0.023)
         * smoothstep(y, -0.041, -0.033)
@@ -69,33 +124,39 @@ def beard_cover(atlas: Atlas, kind: str, generator: torch.Generator) -> Tensor:
     )
     side = smoothstep(ax, 0.058, 0.064) * smoothstep(z, 0.012, 0.02) * smoothstep(z, 0.045, 0.03)
     jaw = torch.maximum(jaw, side * smoothstep(y, 0.05, 0.02) * smoothstep(y, -0.05, -0.03))
-    parts = {"none": [], "moustache": [moustache], "goatee": [moustache, chin]}
+    parts = {"moustache": [moustache], "goatee": [moustache, chin]}
     amount = torch.zeros_like(y)
     for part in parts.get(kind, [moustache, chin, jaw]):
         amount = torch.maximum(amount, part)
-    bare = smoothstep(atlas.regions["lips"] + atlas.regions["ears"], 0.25, 0.0)
-    return amount * bare * atlas.covered
+    bare = smoothstep(zone.pick(atlas.regions["lips"] + atlas.regions["ears"]), 0.25, 0.0)
+    return zone.put(out, amount * bare * zone.pick(atlas.covered))
 
 
 def brow_cover(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     """[S, S] in [0, 1]: brow hair, combed outwards, thinning at both ends."""
-    x, y, z = atlas.rest.unbind(-1)
+    zone = _zone(atlas, *BROWS)
+    x, y, z = zone.x, zone.y, zone.z
     along = (x.abs() - 0.0125) / 0.044  # 0 by the nose, 1 at the temple
     middle = 0.0480 + 0.0032 * torch.sin(along.clamp(0, 1) * math.pi * (0.62 + 0.12 * look.brow_arch))
     middle = middle + 0.0035 * look.brow_arch * bump(along, 0.62, 0.2) - 0.004 * smoothstep(along, 0.7, 1.1)
     half = 0.0047 * look.brow_width * (1 - 0.75 * smoothstep(along, 0.45, 1.05))
-    ragged = 0.18 * band_noise(atlas.size, 200, generator)[0]
+    ragged = 0.18 * zone.pick(band_noise(atlas.size, 200, generator))
     inside = smoothstep((y - middle).abs() / half + ragged, 1.15, 0.55)
     inside = inside * smoothstep(along + 0.1 * ragged, -0.04, 0.10) * smoothstep(along, 1.08, 0.9)
-    return inside * smoothstep(z, 0.05, 0.062) * atlas.covered
+    inside = inside * smoothstep(z, 0.05, 0.062) * zone.pick(atlas.covered)
+    return zone.put(torch.zeros_like(atlas.scalp_field), inside)
 
 
 def _wrinkles(atlas: Atlas, age: float, generator: torch.Generator) -> Tensor:
     """Height, m: brow lines, nose-to-mouth folds, crow's feet, eye bags; deeper with age."""
-    x, y, z = atlas.rest.unbind(-1)
-    ax = x.abs()
     amount = max(0.0, (age - 28) / 45)
-    warp = 0.003 * band_noise(atlas.size, 14, generator)[0]
+    if not amount:
+        skip_noise(atlas.size, 14, generator)
+        return torch.zeros_like(atlas.scalp_field)
+    zone = _zone(atlas, *FACE)
+    x, y, z = zone.x, zone.y, zone.z
+    ax = x.abs()
+    warp = 0.003 * zone.pick(band_noise(atlas.size, 14, generator))
     lines = (
         torch.sin((y + warp) * 2 * math.pi / 0.0105).clamp_min(0.3)
         * bump(y, 0.078, 0.012)
@@ -109,164 +170,214 @@ def _wrinkles(atlas: Atlas, age: float, generator: torch.Generator) -> Tensor:
         * smoothstep(z, 0.05, 0.07)
     )
     feet = torch.sin((y - EYE[1] + 0.35 * (ax - 0.048) * torch.sign(y - EYE[1]) + warp) * 2 * math.pi / 0.006)
-    feet = feet.clamp_min(0) * ball(atlas.rest, (0.054, 0.026, 0.070), 0.006)
+    feet = feet.clamp_min(0) * zone.pick(glow(atlas, (0.054, 0.026, 0.070), 0.006))
     bag = bump(y - 0.0155 - 6 * (ax - EYE[0]).square(), 0.0, 0.0013) * bump(ax, EYE[0], 0.010) * (z > 0.05)
-    return -1e-3 * amount * (0.30 * lines + 0.8 * fold + 0.18 * feet + 0.45 * bag)
+    height = -1e-3 * amount * (0.30 * lines + 0.8 * fold + 0.18 * feet + 0.45 * bag)
+    return zone.put(torch.zeros_like(atlas.scalp_field), height)
 
 
 def _relief(atlas: Atlas, height: Tensor) -> Tensor:
     """[3, S, S]: the template-space slope of a height map (m)."""
-    slope = torch.zeros(*height.shape, 2, device=height.device)
-    slope[:, 1:-1, 0] = (height[:, 2:] - height[:, :-2]) / 2
-    slope[1:-1, :, 1] = (height[2:] - height[:-2]) / 2
-    vector = (atlas.lift @ slope[..., None])[..., 0]
-    return (vector * atlas.covered[..., None]).clamp(-0.5, 0.5).permute(2, 0, 1)
+    over_u, over_v = torch.zeros_like(height), torch.zeros_like(height)
+    over_u[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / 2
+    over_v[1:-1] = (height[2:] - height[:-2]) / 2
+    lift = _covered_lift(atlas)
+    return (lift[0] * over_u).addcmul_(lift[1], over_v).clamp_(-0.5, 0.5)
 
 
-def _blend(base: Tensor, colour: Tensor, amount: Tensor) -> Tensor:
-    """[3, S, S] towards a colour [3] (or [3, S, S]) by amount [S, S]."""
-    colour = colour if colour.ndim == 3 else colour[:, None, None]
-    return base + amount * (colour - base)
+@fixed
+def _covered_lift(atlas: Atlas) -> Tensor:
+    return atlas.lift * atlas.covered
 
 
-def _complexion(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
-    """[3, S, S] bare skin: zones of blood and bone, blotches, pores, freckles, moles."""
-    size, rest = atlas.size, atlas.rest
-    x, y, z = rest.unbind(-1)
+@fixed
+def _zones_of_blood(atlas: Atlas) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """[S, S] where skin is reddest, how dark about the eyes, where freckles gather; [3, S, S]: where bone
+    shines through, as a factor."""
+    _, y, z = axes(atlas)
     front = smoothstep(z, 0.02, 0.06)
-    mottle = band_noise(size, 24, generator)[0] * 0.012 + band_noise(size, 90, generator)[0] * 0.011
-    fine = band_noise(size, size // 2, generator)[0] * 0.016
-    skin = look.skin[:, None, None] * torch.exp(mottle + fine)
-    blood = 0.8 * ball(rest, (0.040, -0.004, 0.078), 0.016) + 0.9 * ball(rest, (0.0, -0.006, 0.112), 0.012)
-    blood = blood + 0.5 * ball(rest, (0.0, -0.068, 0.092), 0.013) + 0.6 * atlas.regions["ears"]
-    blood = blood + 0.35 * ball(rest, (0.018, -0.014, 0.094), 0.007)
-    blotch = 1 + 0.5 * band_noise(size, 40, generator)[0]
-    strength = look.redness * (0.30 - 0.16 * look.tone) * (blood * blotch).clamp(0, 1.2)
-    skin = skin * torch.exp(strength * torch.tensor([0.10, -0.75, -0.62])[:, None, None])
-    pale = 0.05 * bump(y, 0.085, 0.02) * front
-    skin = skin * (1 + pale * torch.tensor([0.9, 1.0, 0.5])[:, None, None])
-    socket = ball(rest, (EYE[0], 0.0175, 0.086), 0.0065) + 0.8 * ball(rest, (0.017, 0.026, 0.083), 0.006)
-    socket = socket + 0.5 * ball(rest, (EYE[0], 0.037, 0.086), 0.006)
-    tired = (0.10 + 0.25 * min(1.0, look.age / 80)) * socket.clamp(0, 1)
-    skin = skin * torch.exp(-tired * torch.tensor([0.75, 1.0, 0.8])[:, None, None])
+    blood = 0.8 * glow(atlas, (0.040, -0.004, 0.078), 0.016) + 0.9 * glow(atlas, (0.0, -0.006, 0.112), 0.012)
+    blood = blood + 0.5 * glow(atlas, (0.0, -0.068, 0.092), 0.013) + 0.6 * atlas.regions["ears"]
+    blood = blood + 0.35 * glow(atlas, (0.018, -0.014, 0.094), 0.007)
+    socket = glow(atlas, (EYE[0], 0.0175, 0.086), 0.0065) + 0.8 * glow(atlas, (0.017, 0.026, 0.083), 0.006)
+    socket = socket + 0.5 * glow(atlas, (EYE[0], 0.037, 0.086), 0.006)
+    freckled = glow(atlas, (0.032, 0.004, 0.085), 0.022) + glow(atlas, (0.0, 0.01, 0.1), 0.018) + 0.15 * front
+    pale = 1 + 0.05 * bump(y, 0.085, 0.02) * front * _rgb(0.9, 1.0, 0.5)
+    return blood, socket.clamp(0, 1), freckled.clamp(0, 1), pale
+
+
+def _rgb(*values: float) -> Tensor:
+    return torch.tensor(values)[:, None, None]
+
+
+def _complexion(atlas: Atlas, look: Look, creases: Tensor, generator: torch.Generator) -> Tensor:
+    """[3, S, S] bare skin: zones of blood and bone, blotches, pores, freckles, moles, and `creases` [S, S]
+    in [-1, 0]. Absorption adds up in the exponent."""
+    size = atlas.size
+    x, y, z = axes(atlas)
+    blood, socket, freckled, pale = _zones_of_blood(atlas)
+    mottle = band_noise(size, 24, generator) * 0.012
+    mottle.add_(band_noise(size, 90, generator), alpha=0.011)
+    mottle.add_(band_noise(size, size // 2, generator), alpha=0.016)
+    blotch = band_noise(size, 40, generator).mul_(0.5).add_(1)
+    strength = blotch.mul_(blood).clamp_(0, 1.2).mul_(look.redness * (0.30 - 0.16 * look.tone))
+    absorbed = torch.addcmul(mottle, strength, _rgb(0.10, -0.75, -0.62))
+    tired = 0.10 + 0.25 * min(1.0, look.age / 80)
+    absorbed.addcmul_(socket, _rgb(0.75, 1.0, 0.8), value=-tired)
+    absorbed.addcmul_(creases, _rgb(0.7, 1.0, 1.0), value=0.22)
     if look.freckles:
-        spots = smoothstep(
-            band_noise(size, 150, generator)[0] + 0.4 * band_noise(size, 40, generator)[0], 1.0, 1.7
-        )
-        where = ball(rest, (0.032, 0.004, 0.085), 0.022) + ball(rest, (0.0, 0.01, 0.1), 0.018) + 0.15 * front
-        skin = skin * torch.exp(
-            -look.freckles * (spots * where.clamp(0, 1)) * torch.tensor([0.22, 0.42, 0.55])[:, None, None]
-        )
+        spots = band_noise(size, 150, generator).add_(band_noise(size, 40, generator), alpha=0.4)
+        spots = smoothstep(spots, 1.0, 1.7).mul_(freckled)
+        absorbed.addcmul_(spots, _rgb(0.22, 0.42, 0.55), value=-look.freckles)
     for _ in range(look.moles):
         px, py = (
             float(torch.randn((), generator=generator)) * 0.035,
             float(torch.rand((), generator=generator)) * 0.16 - 0.08,
         )
         radius = 0.0008 + 0.0010 * float(torch.rand((), generator=generator))
-        dot = torch.exp(-0.5 * ((x - px).square() + (y - py).square()) / radius**2) * front
-        skin = skin * torch.exp(-0.8 * dot * torch.tensor([0.8, 1.0, 1.0])[:, None, None])
-    return skin
+        dot = torch.exp(-0.5 * ((x - px).square() + (y - py).square()) / radius**2)
+        absorbed.addcmul_(dot * smoothstep(z, 0.02, 0.06), _rgb(0.8, 1.0, 1.0), value=-0.8)
+    return absorbed.exp_().mul_(look.skin[:, None, None]).mul_(pale)
 
 
-def _eyes(atlas: Atlas, look: Look, base: Tensor, generator: torch.Generator) -> Tensor:
-    """Sclera with veins, iris with rays and limbus, pupil."""
-    x, y, z = atlas.rest.unbind(-1)
-    dx, dy = x.abs() - EYE[0], y - EYE[1]
+@fixed
+def _eyeballs(atlas: Atlas) -> Zone:
+    return _zone_of(atlas, atlas.regions["eyes"] > 0.5)
+
+
+def _eyes(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
+    """[3, n] at `_eyeballs`: sclera with veins, iris with rays and limbus, pupil."""
+    zone = _eyeballs(atlas)
+    dx, dy = zone.x.abs() - EYE[0], zone.y - EYE[1]
     r, angle = (dx.square() + dy.square()).sqrt() * 1e3, torch.atan2(dy, dx)  # mm from the gaze
-    front = (z > EYE[2]).float()
+    front = (zone.z > EYE[2]).float()
     rays = (
         sum(torch.sin(angle * k + float(torch.rand((), generator=generator)) * 6.28) for k in (9, 17, 26)) / 3
     )
     white = torch.tensor([0.76, 0.72, 0.69]) - 0.05 * look.tone * torch.tensor([0.6, 1.0, 1.6])
-    veins = band_noise(atlas.size, 200, generator)[0].clamp_min(0) * smoothstep(r, 6.0, 11.0)
-    ball_colour = white[:, None, None] - veins * torch.tensor([0.02, 0.08, 0.07])[:, None, None]
-    ball_colour = ball_colour - smoothstep(r, 8, 13) * torch.tensor([0.10, 0.26, 0.24])[:, None, None]
-    iris = look.iris[:, None, None] * (1.0 + 0.28 * rays * smoothstep(r, 1.8, 3.4) + 0.30 * bump(r, 2.9, 0.8))
-    ball_colour = _blend(ball_colour, iris, smoothstep(r, 6.0, 5.5) * front)
-    ball_colour = ball_colour * (1 - 0.70 * bump(r, 5.7, 0.42) * front)
-    ball_colour = _blend(ball_colour, torch.tensor([0.012, 0.010, 0.010]), smoothstep(r, 2.5, 2.0) * front)
-    ball_colour = ball_colour * (1 - 0.35 * smoothstep(dy, 0.0025, 0.0065))  # the upper lid's shade
-    return _blend(base, ball_colour, (atlas.regions["eyes"] > 0.5).float())
+    veins = zone.pick(band_noise(atlas.size, 200, generator)).clamp_min(0) * smoothstep(r, 6.0, 11.0)
+    colour = white[:, None] - veins * torch.tensor([0.02, 0.08, 0.07])[:, None]
+    colour = colour - smoothstep(r, 8, 13) * torch.tensor([0.10, 0.26, 0.24])[:, None]
+    iris = look.iris[:, None] * (1.0 + 0.28 * rays * smoothstep(r, 1.8, 3.4) + 0.30 * bump(r, 2.9, 0.8))
+    colour = torch.lerp(colour, iris, smoothstep(r, 6.0, 5.5) * front)
+    colour = colour * (1 - 0.70 * bump(r, 5.7, 0.42) * front)
+    pupil = torch.tensor([0.012, 0.010, 0.010])[:, None]
+    colour = torch.lerp(colour, pupil, smoothstep(r, 2.5, 2.0) * front)
+    return colour * (1 - 0.35 * smoothstep(dy, 0.0025, 0.0065))  # the upper lid's shade
+
+
+@fixed
+def _mouth(atlas: Atlas) -> tuple[Zone, Tensor]:
+    """Teeth, tongue, mouth and lashes: where, and their colours [3, n], the same for all."""
+    number = torch.zeros_like(atlas.scalp_field, dtype=torch.long)
+    colours = [[0.0] * 3, [0.80, 0.76, 0.68], [0.62, 0.30, 0.30], [0.30, 0.09, 0.09], [0.05, 0.04, 0.04]]
+    for i, name in enumerate(("teeth", "tongue", "mouth_inside", "lashes"), start=1):
+        number[atlas.regions[name] > 0.5] = i
+    zone = _zone_of(atlas, number > 0)
+    return zone, torch.tensor(colours)[zone.pick(number)].T.contiguous()
+
+
+@fixed
+def _lips(atlas: Atlas) -> tuple[Zone, Tensor]:
+    lips = smoothstep(atlas.regions["lips"], 0.2, 0.75)
+    zone = _zone_of(atlas, lips > 0)
+    return zone, zone.pick(lips)
+
+
+@fixed
+def _lid(atlas: Atlas) -> Tensor:
+    upper, outer = glow(atlas, (EYE[0], 0.0375, 0.086), 0.0075), glow(atlas, (0.040, 0.034, 0.082), 0.006)
+    return (upper + outer).clamp(0, 1)
+
+
+@fixed
+def _rim(atlas: Atlas) -> tuple[Zone, Tensor]:
+    eyes = atlas.regions["eyes"]
+    rim = smoothstep(atlas.regions["lashes"] + eyes, 0.02, 0.3) * (1 - smoothstep(eyes, 0.5, 0.9))
+    zone = _zone_of(atlas, rim > 0)
+    return zone, zone.pick(rim)
+
+
+@fixed
+def _shine(atlas: Atlas) -> Tensor:
+    """[S, S]: how glossy skin is, before `Look.gloss`."""
+    x, y, _ = axes(atlas)
+    lips = smoothstep(atlas.regions["lips"], 0.2, 0.75)
+    nose = 0.5 * glow(atlas, (0.0, -0.005, 0.112), 0.012)
+    return 0.35 + nose + 0.3 * bump(y, 0.085, 0.015) * bump(x, 0, 0.03) + 0.45 * lips
 
 
 def paint(atlas: Atlas, look: Look, generator: torch.Generator) -> Paint:
-    """A person's whole texture."""
-    rest, regions = atlas.rest, atlas.regions
-    x, y, z = rest.unbind(-1)
+    """A person's whole texture; the gutters are not filled yet."""
+    z = axes(atlas)[2]
     hair, beard = hair_cover(atlas, look, generator), beard_cover(atlas, look.beard, generator)
     brows = brow_cover(atlas, look, generator)
-    pores = band_noise(atlas.size, atlas.size // 2, generator)[0]
-    height = _wrinkles(atlas, look.age, generator) + 3.5e-5 * pores * smoothstep(z, 0.0, 0.05)
-    albedo = _complexion(atlas, look, generator)
-    wrinkle_shade = (height / 4e-4).clamp(-1, 0)
-    albedo = albedo * torch.exp(0.22 * wrinkle_shade * torch.tensor([0.7, 1.0, 1.0])[:, None, None])
+    pores = band_noise(atlas.size, atlas.size // 2, generator)
+    height = _wrinkles(atlas, look.age, generator).addcmul_(pores, smoothstep(z, 0.0, 0.05), value=3.5e-5)
+    albedo = _complexion(atlas, look, (height / 4e-4).clamp_(-1, 0), generator)
 
-    grain = band_noise(atlas.size, 280, generator)[0]
-    lips = smoothstep(regions["lips"], 0.2, 0.75)
-    ridges = band_noise(atlas.size, 220, generator)[0]
-    albedo = _blend(albedo, look.lips[:, None, None] * (1 + 0.07 * ridges), lips * look.lip_strength)
-    lid = (ball(rest, (EYE[0], 0.0375, 0.086), 0.0075) + ball(rest, (0.040, 0.034, 0.082), 0.006)).clamp(0, 1)
-    albedo = _blend(albedo, look.trim * 0.6 + torch.tensor([0.12, 0.06, 0.06]), look.shadow * 0.7 * lid)
-    rim = smoothstep(regions["lashes"] + regions["eyes"], 0.02, 0.3) * (
-        1 - smoothstep(regions["eyes"], 0.5, 0.9)
-    )
-    albedo = _blend(albedo, albedo * 0.35, rim * max(look.liner, 0.35))
-    roots = look.hair * 0.75
-    shaven = {"none": 0.0, "stubble": 0.55, "moustache": 0.2, "goatee": 0.2}.get(look.beard, 0.75)
-    stubble = (
-        beard_cover(atlas, "stubble", generator) * 0.30 if look.beard in ("moustache", "goatee") else beard
-    )
-    dots = smoothstep(grain, -0.6, 1.1)
-    albedo = _blend(albedo, roots, (stubble * shaven * (0.35 + 0.65 * dots)).clamp(0, 0.85))
-    albedo = _blend(albedo, roots, beard * (0.6 if look.beard not in ("none", "stubble") else 0.0))
-    combed = 0.55 + 0.45 * smoothstep(band_noise(atlas.size, 320, generator)[0], -1.2, 0.6)
+    grain = band_noise(atlas.size, 280, generator)
+    ridges = band_noise(atlas.size, 220, generator)
+    zone, lips = _lips(atlas)
+    zone.blend(albedo, look.lips[:, None] * (1 + 0.07 * zone.pick(ridges)), lips * look.lip_strength)
+    if look.shadow:
+        lid = look.trim * 0.6 + torch.tensor([0.12, 0.06, 0.06])
+        albedo.lerp_(lid[:, None, None], look.shadow * 0.7 * _lid(atlas))
+    zone, rim = _rim(atlas)
+    zone.scale(albedo, 1 - 0.65 * max(look.liner, 0.35) * rim)
+    _paint_beard(atlas, look, albedo, beard, grain, generator)
+    combed = 0.55 + 0.45 * smoothstep(band_noise(atlas.size, 320, generator), -1.2, 0.6)
     brow_colour = torch.minimum(look.hair * 0.8, look.skin * 0.62) * 0.9
-    albedo = _blend(albedo, brow_colour, (brows * combed * look.brow_density).clamp(0, 1))
-    under = {"buzz": 0.72, "receding": 0.8, "crop": 0.9}.get(look.style, 0.95)
-    albedo = _blend(albedo, look.hair[:, None, None] * (0.62 + 0.10 * grain), hair * under)
+    zone = _zone(atlas, *BROWS)
+    zone.blend(albedo, brow_colour[:, None], zone.pick(brows * combed).mul_(look.brow_density).clamp_(0, 1))
+    if look.style != "bald":
+        under = {"buzz": 0.72, "receding": 0.8, "crop": 0.9}.get(look.style, 0.95)
+        albedo.lerp_(look.hair[:, None, None] * (0.62 + 0.10 * grain), hair * under)
+    _eyeballs(atlas).put(albedo, _eyes(atlas, look, generator))
+    zone, colours = _mouth(atlas)
+    zone.put(albedo, colours)
 
-    albedo = _eyes(atlas, look, albedo, generator)
-    for name, colour in (
-        ("teeth", [0.80, 0.76, 0.68]),
-        ("tongue", [0.62, 0.30, 0.30]),
-        ("mouth_inside", [0.30, 0.09, 0.09]),
-        ("lashes", [0.05, 0.04, 0.04]),
-    ):
-        albedo = _blend(albedo, torch.tensor(colour), (regions[name] > 0.5).float())
-    gloss = (
-        look.gloss
-        * (
-            0.35
-            + 0.5 * ball(rest, (0.0, -0.005, 0.112), 0.012)
-            + 0.3 * bump(y, 0.085, 0.015) * bump(x, 0, 0.03)
-            + 0.45 * lips
-        )
-        * (1 - 0.7 * torch.maximum(hair, beard))
-    )
-    gloss = torch.where(regions["eyes"] > 0.5, 3.0, gloss)
-    covered = atlas.padded(torch.cat([albedo, _relief(atlas, height), gloss[None]]))
-    labels = atlas.padded(_labels(atlas, hair, brows)[None])[0]
-    return Paint(covered[:3].clamp(0, 1), covered[3:6], covered[6:7], labels, atlas.padded(hair[None])[0])
+    gloss = (torch.maximum(hair, beard) * -0.7).add_(1).mul_(_shine(atlas)).mul_(look.gloss)
+    gloss = torch.where(atlas.regions["eyes"] > 0.5, 3.0, gloss)
+    return Paint(albedo.clamp_(0, 1), _relief(atlas, height), gloss[None], _labels(atlas, hair, brows), hair)
+
+
+def _paint_beard(
+    atlas: Atlas, look: Look, albedo: Tensor, beard: Tensor, grain: Tensor, generator: torch.Generator
+) -> None:
+    """Shaven and grown hair of the face, in place."""
+    if look.beard == "none":
+        return
+    zone, roots = _zone(atlas, *BEARD), look.hair[:, None] * 0.75
+    shaven = {"stubble": 0.55, "moustache": 0.2, "goatee": 0.2}.get(look.beard, 0.75)
+    partly = look.beard in ("moustache", "goatee")
+    stubble = beard_cover(atlas, "stubble", generator) * 0.30 if partly else beard
+    dots = smoothstep(zone.pick(grain), -0.6, 1.1)
+    zone.blend(albedo, roots, (zone.pick(stubble) * shaven * (0.35 + 0.65 * dots)).clamp(0, 0.85))
+    if look.beard != "stubble":
+        zone.blend(albedo, roots, 0.6 * zone.pick(beard))
+
+
+@fixed
+def _under_and_over(atlas: Atlas) -> tuple[Tensor, Tensor]:
+    """[S, S] labels of the skin's parts under hair and brows, and of what lies over them (0: nothing)."""
+    regions, y = atlas.regions, axes(atlas)[1]
+    under = torch.full(y.shape, LABEL["skin"])
+    for part, name in (("neck", "neck"), ("boundary", "neck"), ("ears", "ears"), ("nose", "nose")):
+        under[regions[part] > 0.5] = LABEL[name]
+    over = torch.zeros_like(under)
+    over[(regions["lips"] > 0.5) & (y >= LIP_LINE)] = LABEL["upper_lip"]
+    over[(regions["lips"] > 0.5) & (y < LIP_LINE)] = LABEL["lower_lip"]
+    for part in ("teeth", "tongue", "mouth_inside"):
+        over[regions[part] > 0.5] = LABEL["mouth_inside"]
+    for part in ("eyes", "lashes"):
+        over[regions[part] > 0.5] = LABEL["eyes"]
+    return under, over
 
 
 def _labels(atlas: Atlas, hair: Tensor, brows: Tensor) -> Tensor:
     """[S, S] long. Beards count as skin, as in the public face-parsing sets."""
-    regions, y = atlas.regions, atlas.rest[..., 1]
-    labels = torch.full(hair.shape, LABEL["skin"])
-    rows = [
-        (regions["neck"] > 0.5, "neck"),
-        (regions["boundary"] > 0.5, "neck"),
-        (regions["ears"] > 0.5, "ears"),
-        (regions["nose"] > 0.5, "nose"),
-        (hair > 0.5, "hair"),
-        (brows > 0.45, "brows"),
-        ((regions["lips"] > 0.5) & (y >= LIP_LINE), "upper_lip"),
-        ((regions["lips"] > 0.5) & (y < LIP_LINE), "lower_lip"),
-        ((regions["teeth"] > 0.5) | (regions["tongue"] > 0.5), "mouth_inside"),
-        (regions["mouth_inside"] > 0.5, "mouth_inside"),
-        (regions["eyes"] > 0.5, "eyes"),
-        (regions["lashes"] > 0.5, "eyes"),
-    ]
-    for mask, name in rows:
-        labels = torch.where(mask, LABEL[name], labels)
-    return labels
+    under, over = _under_and_over(atlas)
+    labels = torch.where(hair > 0.5, LABEL["hair"], under)
+    labels = torch.where(brows > 0.45, LABEL["brows"], labels)
+    return torch.where(over > 0, over, labels)
