@@ -24,6 +24,7 @@ def command(output: Path, config: EvaluateConfig, device: str, seed: int, report
     landmarks, draws it for every other camera and compares. Run it again and it goes on where it stopped.
 
     \b
+    omega evaluate --dataset studio -o runs/studio --workers 4
     omega evaluate --dataset nersemble --root /data/nersemble -o runs/nersemble
     omega evaluate --dataset valid --root /data/valid_heads -o runs/valid --ablations
     omega evaluate --dataset valid --root /data/valid_heads -o runs/try --identity Asian_F_1

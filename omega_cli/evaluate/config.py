@@ -20,18 +20,23 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    dataset: Literal["nersemble", "ava256", "valid"] = opt("valid", "The data set, in its own layout.")
-    root: str = opt("", "Folder of the data set.")
+    dataset: Literal["nersemble", "ava256", "valid", "studio"] = opt(
+        "studio", "The data set, in its own layout; studio is made on the spot."
+    )
+    root: str = opt("", "Folder of the data set; studio needs none.")
     protocol: str = opt("", "Protocol file; default: examples/protocols' file of the data set.")
     identity: tuple[str, ...] = opt((), "Only this identity (may be repeated).")
     frames: int = opt(0, "At most this many frames of each recording; 0 is all.")
     ablations: bool = opt(False, "Also the rows of Table 3.")
+    workers: int = opt(1, "Processes, each with one thread and about 1.5 GB; the result is the same.")
     lpips: tuple[str, ...] = opt(("alex",), "LPIPS networks: alex, vgg.")
 
     def __post_init__(self) -> None:
-        if not self.root:
+        if not self.root and self.dataset != "studio":
             raise ValueError("--root must name the data set's folder")
         if self.frames < 0:
             raise ValueError("--frames must be 0 or more")
+        if self.workers < 1:
+            raise ValueError("--workers must be 1 or more")
         if set(self.lpips) - {"alex", "vgg"}:
             raise ValueError(f"--lpips knows alex and vgg, got {', '.join(self.lpips)}")

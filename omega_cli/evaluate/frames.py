@@ -24,7 +24,8 @@ from omega_cli.geometry.camera import Camera
 Picture = Callable[[], Tensor]
 MaybePicture = Callable[[], Tensor | None]
 
-READERS = ("nersemble", "ava256", "valid")
+READERS = {"nersemble": "nersemble", "ava256": "ava256", "valid": "valid", "studio": "studio_set"}
+"""Data set to the module of omega_cli.data that reads it."""
 
 
 def nothing() -> None:
@@ -36,9 +37,12 @@ def nothing() -> None:
 class View:
     """One camera's picture of one instant.
 
-    image() [3, H, W] in [0, 1] sRGB; mask() [1, H, W] in [0, 1], 1 on the person, None: the data set has
-    none; background() [3, H, W]: the same camera without anybody, for matting, or None; seen() [1, H, W]:
-    0 where the picture holds no measurement (outside the lens's field, outside the photo), None: all of it.
+    image() [3, H, W] in [0, 1] sRGB, not multiplied by the mask; mask() [1, H, W] in [0, 1], 1 on the
+    person, None: the data set has none; background() [3, H, W]: the same camera without anybody, for
+    matting, or None; seen() [1, H, W]: 0 where the picture holds no measurement (outside the lens's field,
+    outside the photo), None: all of it; labels() [1, H, W] long of
+    avatar/layout.PARSING_LABELS, None: not known.
+    whole, box: the view that this one was cut from, and its square of it (None: it was not).
     """
 
     camera: Camera
@@ -46,6 +50,24 @@ class View:
     mask: MaybePicture = nothing
     background: MaybePicture = nothing
     seen: MaybePicture = nothing
+    labels: MaybePicture = nothing
+    whole: View | None = None
+    box: Box | None = None
+
+    def read(self, background: str) -> Pictures:
+        """Everything of the view, each picture asked for once.
+
+        The person is put over the background before it is resampled: colour and mask that are resampled
+        apart and multiplied afterwards have dark rims, where both hold a part of the empty surroundings.
+        """
+        if self.whole is None or self.box is None:
+            image, mask = self.image(), self.mask()
+            return Pictures(image, compose(image, mask, background), mask, self.seen(), self.labels())
+        image, mask, box, size = self.whole.image(), self.whole.mask(), self.box, self.camera.width
+        over = image if mask is None else _cut(compose(image, mask, background), box, size)
+        image = _cut(image, box, size)
+        mask = None if mask is None else _cut(mask, box, size)
+        return Pictures(image, image if mask is None else over, mask, self.seen(), self.labels())
 
     def cropped(self, box: Box, size: int) -> View:
         """The square `box` of this picture at `size` px, and the camera that takes it.
@@ -72,7 +94,22 @@ class View:
             whole = self.seen()
             return _cut(torch.ones(1, height, width) if whole is None else whole, box, size)
 
-        return View(camera, image, cut(self.mask), cut(self.background), seen)
+        def labels() -> Tensor | None:
+            whole = self.labels()
+            return None if whole is None else _cut_labels(whole, box, size)
+
+        return View(camera, image, cut(self.mask), cut(self.background), seen, labels, self, box)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What `View.read` gives: `over` [3, H, W] is the person over the protocol's background."""
+
+    image: Tensor
+    over: Tensor
+    mask: Tensor | None
+    seen: Tensor | None
+    labels: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +151,7 @@ def reader(dataset: str) -> Reader:
     """The module that reads a data set."""
     if dataset not in READERS:
         raise OmegaError(f"No reader knows the data set {dataset!r}.", f"Known: {', '.join(READERS)}.")
-    return cast(Reader, importlib.import_module(f"omega_cli.data.{dataset}"))
+    return cast(Reader, importlib.import_module(f"omega_cli.data.{READERS[dataset]}"))
 
 
 # --- the square that is compared --------------------------------------------------------------
@@ -208,3 +245,9 @@ def _cut(picture: Tensor, box: Box, size: int) -> Tensor:  # [C, H, W] -> [C, si
         square[None], (size, size), mode="bilinear", align_corners=False, antialias=size < box.side
     )
     return smooth[0].clamp(0, 1)
+
+
+def _cut_labels(labels: Tensor, box: Box, size: int) -> Tensor:  # [1, H, W] long -> [1, size, size] long
+    """The same square of labels, which are not mixed; outside the picture is 0, the background."""
+    square = _cut(labels.float(), box, box.side)
+    return functional.interpolate(square[None], (size, size), mode="nearest-exact")[0].long()

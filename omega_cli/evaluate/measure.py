@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from omega_cli.evaluate import regions
 from omega_cli.evaluate.alignment import LEAST_VIEWS, Similarity, azimuth_elevation, similarity, triangulate
-from omega_cli.evaluate.frames import View, compose
+from omega_cli.evaluate.frames import Pictures, View, compose
 from omega_cli.evaluate.protocol import Protocol
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
@@ -25,12 +25,25 @@ from omega_cli.render.rig import Rig
 
 LANDMARKS = "mediapipe478"
 SOLID = 5  # px of the truth's mask that count as its rim, where a hole is no hole but an outline
+MARGIN = 16  # px around a region that a network still sees (black but for the region)
+SMALLEST = 64  # px, the least side of such a cut-out
 
-PictureMetric = Callable[[Tensor, Tensor], Tensor]  # [1, 3, H, W] twice -> [1]
+Masked = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # [1, 3, H, W] twice, [1, 1, H, W] -> [1]
+Whole = Callable[[Tensor, Tensor], Tensor]
+Find = Callable[[np.ndarray], np.ndarray | None]  # rgb bytes [H, W, 3] -> points [478, 2] px
+CutOut = Callable[[np.ndarray], np.ndarray]  # rgb bytes [H, W, 3] -> [H, W] in [0, 1]
 
 
 class NotPlaced(Exception):
     """The face was found in too few pictures to say where the head is."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Metrics by column name: `masked` also know regions; `whole` look for a face or at the whole picture."""
+
+    masked: Mapping[str, Masked] = field(default_factory=dict)
+    whole: Mapping[str, Whole] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,84 +55,114 @@ class Compared:
     truth: Tensor
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """A face found by one camera: points [478, 2] px."""
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """One camera's picture, kept for all variants: half precision (2e-4 in [0.5, 1]) is finer than its bytes.
 
-    camera: Camera
-    points: Tensor
-
-
-def matted(view: View, cut_out: Callable[[np.ndarray], np.ndarray]) -> View:
-    """The view with a mask where it has none: `cut_out` of rgb bytes [H, W, 3], [H, W] in [0, 1], asked once.
-
-    What the view did not measure (its `seen`) stays out of the mask.
+    over [3, H, W] over the background; mask [1, H, W] or None; seen likewise; labels [1, H, W] or None;
+    points [478, 2] px of the face where one was found.
     """
 
-    @functools.cache
-    def mask() -> Tensor:
-        own = view.mask()
-        if own is not None:
-            return own
-        found = torch.from_numpy(cut_out(to_bytes(view.image()))).float()[None].clamp(0, 1)
-        seen = view.seen()
-        return found if seen is None else found * seen
+    camera: Camera
+    over: Tensor
+    mask: Tensor | None
+    seen: Tensor | None
+    labels: Tensor | None
+    points: Tensor | None
 
-    return replace(view, mask=mask)
+    @staticmethod
+    def of(view: View, background: str, find: Find, cut_out: CutOut | None = None) -> Truth:
+        """Read the view once; `cut_out` makes the mask where the view has none."""
+        pictures = matted(view.read(background), background, cut_out)
+        points = find(to_bytes(pictures.image))
+        seen = pictures.seen
+        return Truth(
+            view.camera,
+            pictures.over.half(),
+            None if pictures.mask is None else pictures.mask.half(),
+            None if seen is None or bool((seen == 1).all()) else seen.half(),
+            None if pictures.labels is None else pictures.labels.to(torch.uint8),
+            None if points is None else torch.from_numpy(points),
+        )
 
 
-def sightings(views: Sequence[View], find: Callable[[np.ndarray], np.ndarray | None]) -> list[Sighting]:
-    """The views in which `find` (rgb bytes [H, W, 3] -> points [478, 2] px or None) sees the face."""
-    seen = []
-    for view in views:
-        points = find(to_bytes(view.image()))
-        if points is not None:
-            seen.append(Sighting(view.camera, torch.from_numpy(points)))
-    return seen
+def matted(pictures: Pictures, background: str, cut_out: CutOut | None) -> Pictures:
+    """With a mask where there is none. What was not measured (`seen`) stays out of the mask."""
+    if pictures.mask is not None or cut_out is None:
+        return pictures
+    mask = torch.from_numpy(cut_out(to_bytes(pictures.image))).float()[None].clamp(0, 1)
+    mask = mask if pictures.seen is None else mask * pictures.seen
+    return replace(pictures, mask=mask, over=compose(pictures.image, mask, background))
 
 
-def place(rig: Rig, seen: Sequence[Sighting]) -> tuple[Similarity, float]:
+def place(rig: Rig, truths: Sequence[Truth]) -> tuple[Similarity, float]:
     """Where the avatar's head stands in the cameras' world, and the RMS distance (m) of the landmarks there.
 
     Raises NotPlaced where fewer than two pictures show a face.
     """
+    seen = [(truth.points, truth.camera) for truth in truths if truth.points is not None]
     if len(seen) < LEAST_VIEWS:
         raise NotPlaced(f"the face was found in {len(seen)} pictures only")
     embedding = rig.head.landmarks[LANDMARKS]
     valid = embedding.valid.cpu()
-    in_world = triangulate([sight.points[valid] for sight in seen], [sight.camera for sight in seen])[0]
+    in_world = triangulate([points[valid] for points, _ in seen], [camera for _, camera in seen])[0]
     on_head = embed(rig.vertices(rig.params)[0], rig.head.faces, embedding).cpu()[valid]
     found = similarity(on_head, in_world)
     return found, float((found(on_head) - in_world).square().sum(1).mean().sqrt())
 
 
+def regions_of(truth: Truth, rig: Rig, where: Similarity, protocol: Protocol) -> dict[str, Tensor]:
+    """Masks [1, H, W] of the protocol's regions; rig and where: of the full pipeline, for all variants."""
+    if truth.labels is not None:
+        return regions.by_labels(truth.labels, protocol)
+    if truth.mask is None:
+        return {}
+    vertices = rig.vertices(rig.params)[0].cpu()
+    points = regions.outline(rig.head, vertices, protocol.hair_reach_m)
+    return regions.by_hull(truth.mask, regions.hull_mask(points, where, truth.camera), protocol)
+
+
 def compare(
-    posed: Gaussians, where: Similarity, view: View, protocol: Protocol, metrics: Mapping[str, PictureMetric]
-) -> Compared:
+    posed: Gaussians, where: Similarity, truth: Truth, masks: Mapping[str, Tensor], protocol: Protocol,
+    networks: Networks,
+) -> Compared:  # fmt: skip
     """Draw the avatar, posed in its own frame, for one camera and compare with its picture."""
-    camera = where.seen_by(view.camera)
+    camera = where.seen_by(truth.camera)
     drawn = render(posed, camera.to(posed.means.device))
     image, alpha = drawn.image.cpu().clamp(0, 1), drawn.alpha.cpu().clamp(0, 1)
-    mask = view.mask()
-    truth = compose(view.image(), mask, protocol.background)
     if protocol.background == "white":
         image = image + (1 - alpha)
-    seen = view.seen()
-    if seen is not None:
-        image, truth = image * seen, truth * seen
+    over = truth.over.float()
+    if truth.seen is not None:
+        image, over = image * truth.seen, over * truth.seen
     azimuth, elevation = azimuth_elevation(camera)
     row: dict[str, object] = {
         "camera": camera.id, "azimuth": round(azimuth, 2), "elevation": round(elevation, 2)
     }  # fmt: skip
-    pair = image[None].clamp(0, 1), truth[None].clamp(0, 1)
-    row["psnr"] = float(psnr(*pair))
-    row["ssim"] = float(
-        ssim(*pair, window=protocol.ssim_window, sigma=protocol.ssim_sigma, grey=protocol.ssim_grey)
-    )
-    row |= {name: float(metric(*pair)) for name, metric in metrics.items()}
-    if mask is not None:
-        row |= completeness(alpha, mask[0])
+    pair = image[None].clamp(0, 1), over[None].clamp(0, 1)
+    row |= distances(*pair, None, protocol, networks.masked)
+    row |= {name: float(metric(*pair)) for name, metric in networks.whole.items()}
+    person = None if truth.mask is None else truth.mask[0].float()
+    if person is not None:
+        row |= completeness(alpha, person)
+    for name, mask in masks.items():
+        rows, columns = regions.box_around(mask > 0, MARGIN, SMALLEST)
+        cut = [picture[..., rows, columns] for picture in (*pair, mask[None])]
+        row |= regions.named(name, distances(cut[0], cut[1], cut[2], protocol, networks.masked))
+    if person is not None and "head" in masks:
+        # the region goes on beyond the head's edge: there the avatar may stand out, the truth is empty
+        inside = masks["head"][0] > 0
+        row |= regions.named("head", completeness(alpha * inside, person * inside))
     return Compared(row, pair[0][0], pair[1][0])
+
+
+def distances(
+    image: Tensor, truth: Tensor, mask: Tensor | None, protocol: Protocol, networks: Mapping[str, Masked]
+) -> dict[str, float]:  # [1, 3, H, W] twice, [1, 1, H, W]
+    """PSNR, SSIM and the networks' distances, on the mask where there is one."""
+    window = {"window": protocol.ssim_window, "sigma": protocol.ssim_sigma, "grey": protocol.ssim_grey}
+    row = {"psnr": float(psnr(image, truth, mask)), "ssim": float(ssim(image, truth, mask, **window))}  # type: ignore[arg-type]
+    return row | {name: float(network(image, truth, mask)) for name, network in networks.items()}
 
 
 def completeness(alpha: Tensor, mask: Tensor) -> dict[str, float]:  # [H, W] each

@@ -52,6 +52,11 @@ VALID_IDENTITIES = (
     "X_AIAN_M_1", "X_MENA_F_1", "X_NHPI_F_2", "X_NHPI_F_3", "X_NHPI_M_1",
 )  # fmt: skip
 
+STUDIO_IDENTITIES = ("0001", "0003", "0007", "0010", "0014", "0017", "0022", "0033")
+"""Seeds of generated people, chosen to differ: fair to deep skin, 18 to 72 years, bald, buzz cut, afro, bun,
+long straight and long curled hair, stubble, full beards, three with glasses.  # ours"""
+STUDIO_SEQUENCE = "studio"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -87,6 +92,8 @@ class Protocol:
     name, dataset: what it is called, and whose reader it is for.
     samples: identities, sequences and frames; source_camera: the one picture that goes in;
     target_cameras: the truth; none named: all others of the identity.
+    driven: other frames of the identities that drive their avatars (AED, APD, AKD), seen by the source
+    camera; none named: driving is not measured.
 
     Pictures that are compared (# ours where the paper is silent: training is at 512 px):
     size: side of the square, px. crop: "head" a square of `crop_radius_m` (half side, m, at the centre's
@@ -100,6 +107,12 @@ class Protocol:
     colour: "stored" pixels as they are; "calibrated" with NeRSemble v2's colour matrices; "linear" the
     stored values are linear light and are turned to sRGB.
 
+    Regions: psnr, ssim and lpips are measured on the whole picture and, where the data set knows labels,
+    on each of `regions` ("head" is all of the person but clothes). Elsewhere "head" alone is measured: the
+    person within the outline of the avatar's own head from the jaw up, its scalp widened by hair_reach_m
+    (m). region_rim: the head's region goes on outside its edge by this share of the picture's side, so that
+    what stands out of the truth's head counts as an error.
+
     Metrics: ssim_window (px), ssim_sigma, ssim_grey (GAGAvatar's reading: on luminance); lpips, csim,
     dreamsim: networks, each reported under its own name where it is at hand. no_face: a pair whose truth
     shows a face but whose render has none found is left out of CSIM and counted, or counts as 0.
@@ -111,6 +124,7 @@ class Protocol:
     samples: tuple[Sample, ...]
     source_camera: str
     target_cameras: tuple[str, ...] = ()
+    driven: tuple[Sample, ...] = ()
     size: int = 512
     crop: Literal["head", "whole"] = "head"
     crop_centre: Literal["rig", "head_pose"] = "rig"
@@ -119,6 +133,9 @@ class Protocol:
     mask: Literal["dataset", "matte", "none"] = "matte"
     foreground_labels: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 8, 9, 10)
     colour: Literal["stored", "calibrated", "linear"] = "stored"
+    regions: tuple[Literal["head", "face", "hair", "neck"], ...] = ("head", "face", "hair", "neck")
+    region_rim: float = 0.02
+    hair_reach_m: float = 0.03
     ssim_window: int = 11
     ssim_sigma: float = 1.5
     ssim_grey: bool = False
@@ -145,6 +162,11 @@ class Protocol:
             raise ValueError("size must be 16 or more, ssim_window odd and 3 or more")
         if self.crop_radius_m <= 0 or self.ssim_sigma <= 0:
             raise ValueError("crop_radius_m and ssim_sigma must be above 0")
+        if not 0 <= self.region_rim < 0.5 or self.hair_reach_m < 0:
+            raise ValueError("region_rim must lie in [0, 0.5), hair_reach_m be 0 or more")
+        strangers = [s.identity for s in self.driven if s.identity not in self.identities]
+        if strangers:
+            raise ValueError(f"driven names {strangers[0]}, which is in no sample")
 
     @property
     def identities(self) -> tuple[str, ...]:
@@ -153,7 +175,7 @@ class Protocol:
     @property
     def frozen(self) -> bool:
         """Whether every frame is named by its number."""
-        return not any(sample.fractions for sample in self.samples)
+        return not any(sample.fractions for sample in (*self.samples, *self.driven))
 
     @property
     def frame_count(self) -> int:
@@ -175,7 +197,9 @@ class Protocol:
                 )
                 for s in kept
             ]
-        return dataclasses.replace(self, samples=tuple(kept))
+        names = {s.identity for s in kept}
+        driven = tuple(s for s in self.driven if s.identity in names)
+        return dataclasses.replace(self, samples=tuple(kept), driven=driven)
 
     def describe(self) -> str:
         """Every choice, one a line, as it is printed before a run."""
@@ -188,7 +212,9 @@ class Protocol:
         }
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("name", "dataset", "samples"):
+            if field.name == "driven":
+                lines["driven"] = f"{sum(len(s.frames) + len(s.fractions) for s in value)} frames"
+            elif field.name not in ("name", "dataset", "samples"):
                 lines[field.name] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         lines["target_cameras"] = lines["target_cameras"] or "all others"
         width = max(map(len, lines))
@@ -224,15 +250,20 @@ def _check_kind(name: str, value: Any, kind: Any) -> None:
 def dumps(protocol: Protocol) -> str:
     """The protocol as JSON text: one field a line, one sample a line."""
     fields = {f.name: getattr(protocol, f.name) for f in dataclasses.fields(protocol)}
-    samples = [
-        {key: value for key, value in dataclasses.asdict(sample).items() if value != ()}
-        for sample in fields.pop("samples")
-    ]
+    samples, driven = fields.pop("samples"), fields.pop("driven")
     lines = [
         f" {json.dumps(key)}: {json.dumps(value)}" for key, value in {"schema": SCHEMA, **fields}.items()
     ]
-    listed = ",\n".join(f"  {json.dumps(sample)}" for sample in samples)
-    return "{\n" + ",\n".join(lines) + f',\n "samples": [\n{listed}\n ]\n}}\n'
+    for key, part in (("samples", samples), ("driven", driven)):
+        if part:
+            lines.append(f' "{key}": [\n{_listed(part)}\n ]')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _listed(samples: Sequence[Sample]) -> str:
+    """One sample a line, its empty fields left out."""
+    filled = ({k: v for k, v in dataclasses.asdict(sample).items() if v != ()} for sample in samples)
+    return ",\n".join(f"  {json.dumps(sample)}" for sample in filled)
 
 
 def loads(text: str, name: str = "the protocol") -> Protocol:
@@ -243,8 +274,9 @@ def loads(text: str, name: str = "the protocol") -> Protocol:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ValueError(f'it has no "schema": "{SCHEMA}"')
         del data["schema"]
-        samples = [_build(Sample, sample, "a sample") for sample in data.get("samples", [])]
-        return _build(Protocol, data | {"samples": samples}, "it")
+        for key in ("samples", "driven"):
+            data[key] = [_build(Sample, sample, "a sample") for sample in data.get(key, [])]
+        return _build(Protocol, data, "it")
     except (ValueError, TypeError) as error:  # json's error is a ValueError
         raise OmegaError(f"{name} is no valid protocol: {error}.", hint) from error
 
@@ -306,6 +338,14 @@ def frames_at(fractions: Sequence[float], available: Sequence[int], where: str) 
     return tuple(available[index] for index in sorted(taken))
 
 
+def _drivers(seed: int, identities: Sequence[str], sequence: str) -> tuple[Sample, ...]:
+    """Two frames of each identity, as fractions that no source frame was drawn with."""
+    return tuple(
+        Sample(identity, sequence, fractions=sampled_fractions(seed, f"driver/{identity}", sequence, 2))
+        for identity in identities
+    )
+
+
 def standard(dataset: str, seed: int = 0) -> Protocol:
     """The protocol of the paper's tables for a data set; examples/protocols/ holds exactly these."""
     if dataset == "nersemble":
@@ -314,15 +354,17 @@ def standard(dataset: str, seed: int = 0) -> Protocol:
             for identity in NERSEMBLE_IDENTITIES
             for sequence in NERSEMBLE_SEQUENCES
         )
-        return Protocol("nersemble", "nersemble", samples, "222200037", seed=seed)
+        driven = _drivers(seed, NERSEMBLE_IDENTITIES, "EXP-5-mouth")
+        return Protocol("nersemble", "nersemble", samples, "222200037", driven=driven, seed=seed)
     if dataset == "ava256":
         samples = tuple(
             Sample(identity, ALL_SEQUENCES, fractions=sampled_fractions(seed, identity, ALL_SEQUENCES, 20))
             for identity in AVA256_IDENTITIES
         )
         return Protocol(
-            "ava256", "ava256", samples, "401168", crop_centre="head_pose", mask="dataset", seed=seed
-        )
+            "ava256", "ava256", samples, "401168", driven=_drivers(seed, AVA256_IDENTITIES, ALL_SEQUENCES),
+            crop_centre="head_pose", mask="dataset", seed=seed,
+        )  # fmt: skip
     if dataset == "valid":
         samples = tuple(Sample(identity, "neutral", frames=(0,)) for identity in VALID_IDENTITIES)
         cameras = [f"az{azimuth:03d}_el{e:+03d}" for e in (0, 20, 45) for azimuth in range(0, 360, 45)]
@@ -330,4 +372,16 @@ def standard(dataset: str, seed: int = 0) -> Protocol:
             "valid", "valid", samples, cameras[0], tuple(cameras[1:]),
             crop="whole", crop_centre="head_pose", mask="dataset", seed=seed,
         )  # fmt: skip
-    raise OmegaError(f"There is no standard protocol for {dataset!r}.", "Known: nersemble, ava256, valid.")
+    if dataset == "studio":
+        cameras = [f"az{azimuth:03d}_el{e:+03d}" for e in (0, -15, 20) for azimuth in range(0, 360, 15)]
+        at_rest, moved = (
+            tuple(Sample(identity, STUDIO_SEQUENCE, frames=frames) for identity in STUDIO_IDENTITIES)
+            for frames in ((0,), (1, 2))
+        )
+        return Protocol(
+            "studio", "studio", at_rest, "photo", tuple(cameras), driven=moved,
+            crop="whole", crop_centre="head_pose", mask="dataset", seed=seed,
+        )  # fmt: skip
+    raise OmegaError(
+        f"There is no standard protocol for {dataset!r}.", "Known: nersemble, ava256, valid, studio."
+    )

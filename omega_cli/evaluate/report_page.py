@@ -14,6 +14,7 @@ from omega_cli.avatar import codecs, layout
 from omega_cli.evaluate.measure import Compared
 
 MOST_COLUMNS = 8  # cameras on a sheet, spread over those there are
+SHOWN = 192  # px, a picture of a sheet
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem;
   background: Canvas; color: CanvasText; color-scheme: light dark; }
@@ -22,22 +23,23 @@ td { font-variant-numeric: tabular-nums; } pre { overflow-x: auto; } img { max-w
 """
 
 
-def save_sheet(path: Path, pairs: Sequence[Compared], side: int) -> None:
-    """Truth above, render below, for up to MOST_COLUMNS cameras by azimuth."""
+def save_sheet(path: Path, pairs: Sequence[Compared]) -> None:
+    """Truth above, render below (made `small`), for up to MOST_COLUMNS cameras by azimuth."""
     from omega_cli.avatar.film import contact_sheet
 
     ordered = sorted(pairs, key=lambda pair: float(str(pair.row["azimuth"])))
     count = min(MOST_COLUMNS, len(ordered))
     chosen = [ordered[i * len(ordered) // count] for i in range(count)]
-    pictures = [_small(p.truth, side) for p in chosen] + [_small(p.render, side) for p in chosen]
+    pictures = [p.truth for p in chosen] + [p.render for p in chosen]
     labels = [f"{p.row['azimuth']}°" for p in chosen]
-    labels += [f"{float(str(p.row['psnr'])):.1f} dB" for p in chosen]
+    labels += [f"{_psnr(p.row):.1f} dB" for p in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
     codecs.save_image(path, contact_sheet(pictures, count, labels, background=0.0))
 
 
-def _small(image: torch.Tensor, side: int) -> torch.Tensor:
-    return F.interpolate(image[None], (side, side), mode="bilinear", antialias=True, align_corners=False)[0]
+def small(image: torch.Tensor) -> torch.Tensor:
+    """A picture at the sheet's size."""
+    return F.interpolate(image[None], (SHOWN, SHOWN), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def save_page(
@@ -67,8 +69,14 @@ def save_page(
 
 
 def _mean_psnr(document: Mapping[str, Any]) -> float:
-    rows = document["rows"]
-    return sum(float(row["psnr"]) for row in rows) / len(rows)
+    values = [_psnr(row) for row in document["rows"]]
+    return sum(values) / len(values)
+
+
+def _psnr(row: Mapping[str, Any]) -> float:
+    """The head's, the whole picture's where no region is known; equal pictures have none (100 dB here)."""
+    value = row.get("head.psnr", row.get("psnr"))
+    return 100.0 if value is None else float(value)
 
 
 def _html_tables(markdown: str) -> str:

@@ -116,11 +116,57 @@ def test_compose() -> None:
     assert frames.compose(image, mask, "keep") is image and frames.compose(image, None, "white") is image
 
 
+def checkered(size: int) -> tuple[View, torch.Tensor]:
+    """A white person in fine stripes before nothing (0), colours not multiplied by the mask; and the mask."""
+    mask = (torch.arange(size) % 3 > 0).float().expand(1, size, size).clone()
+    camera = perspective(0, size, 0.3)
+    return View(camera, lambda: mask.expand(3, -1, -1), lambda: mask, labels=lambda: 14 * mask.long()), mask
+
+
+def test_rims_are_multiplied_by_the_mask_once() -> None:
+    """White on nothing, made smaller: over black each pixel is its share of person, not that squared."""
+    view, mask = checkered(96)
+    cut = view.cropped(Box(0, 0, 96), 40)
+    over_black, over_white = cut.read("black"), cut.read("white")
+    share = over_black.mask
+    assert share is not None and 0.3 < float(share.min()) < float(share.max()) < 0.9
+    torch.testing.assert_close(over_black.over, share.expand(3, 40, 40), atol=1e-5, rtol=0)
+    torch.testing.assert_close(over_white.over, torch.ones(3, 40, 40), atol=1e-5, rtol=0)
+    keep = view.cropped(Box(0, 0, 96), 40).read("keep")
+    assert torch.equal(keep.over, keep.image)
+    whole = view.read("black")
+    assert torch.equal(whole.over, mask.expand(3, 96, 96)) and whole.seen is None
+
+
+def test_labels_are_cut_but_never_mixed() -> None:
+    view, _ = checkered(96)
+    found = view.cropped(Box(-10, 0, 96), 40).labels()
+    assert found is not None and found.shape == (1, 40, 40) and set(found.unique().tolist()) == {0, 14}
+    assert int(found[:, :, :4].sum()) == 0  # beyond the picture: background
+    assert view.cropped(Box(3, 5, 48), 48).labels().sum() == 14 * 48 * 32  # type: ignore[union-attr]
+
+
+def test_reading_asks_for_each_picture_once() -> None:
+    asked: list[str] = []
+    plain, mask = checkered(32)
+
+    def image() -> torch.Tensor:
+        asked.append("image")
+        return plain.image()
+
+    def alpha() -> torch.Tensor:
+        asked.append("mask")
+        return mask
+
+    View(plain.camera, image, alpha).cropped(Box(0, 0, 32), 16).read("black")
+    assert sorted(asked) == ["image", "mask"]
+
+
 @pytest.mark.parametrize("name", frames.READERS)
 def test_readers_have_both_verbs(name: str) -> None:
     module = frames.reader(name)
     assert callable(module.read) and callable(module.freeze)
-    assert module.__name__.endswith(name)  # type: ignore[attr-defined]
+    assert module.__name__.endswith(frames.READERS[name])  # type: ignore[attr-defined]
 
 
 def test_an_unknown_set_is_said() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,31 +55,48 @@ def views_of(rig: Rig) -> list[View]:
     return made
 
 
-def sightings(rig: Rig, count: int) -> list[measure.Sighting]:
+def nobody(rgb: np.ndarray) -> None:
+    """A landmarker that finds no face."""
+
+
+def sighted(rig: Rig, count: int) -> list[measure.Truth]:
+    """Truths of the first cameras, the face found where it is in `count` of them."""
     points = PLACE(embed(rig.shaped, rig.head.faces, rig.head.landmarks[measure.LANDMARKS]))
-    return [measure.Sighting(camera, camera.project(points)[0]) for camera in CAMERAS[:count]]
+    truths = [measure.Truth.of(view, "black", nobody) for view in views_of(rig)]
+    return [
+        replace(truth, points=truth.camera.project(points)[0] if i < count else None)
+        for i, truth in enumerate(truths)
+    ]
 
 
 def test_the_place_is_found_and_the_pictures_are_the_same(rig: Rig) -> None:
-    where, gap = measure.place(rig, sightings(rig, 3))
+    truths = sighted(rig, 3)
+    where, gap = measure.place(rig, truths)
     assert gap < 1e-5
     torch.testing.assert_close(where.R, PLACE.R, atol=1e-4, rtol=0)
-    metrics = {"l1": lambda a, b: (a - b).abs().mean((1, 2, 3))}
-    for view, azimuth in zip(views_of(rig), (0, 30, 60, 190), strict=True):
-        found = measure.compare(rig.pose(rig.shaped), where, view, PROTOCOL, metrics)
+    networks = measure.Networks(whole={"l1": lambda a, b: (a - b).abs().mean((1, 2, 3))})
+    for truth, azimuth in zip(truths, (0, 30, 60, 190), strict=True):
+        masks = measure.regions_of(truth, rig, where, PROTOCOL)
+        found = measure.compare(rig.pose(rig.shaped), where, truth, masks, PROTOCOL, networks)
+        assert found.row["head.psnr"] > 40 and found.row["head.silhouette_iou"] > 0.99  # type: ignore[operator]
         assert found.row["psnr"] > 45 and found.row["ssim"] > 0.999 and found.row["l1"] < 1e-3  # type: ignore[operator]
         assert found.row["silhouette_iou"] > 0.99 and found.row["holes"] == 0  # type: ignore[operator]
         turned = (float(found.row["azimuth"]) - (azimuth - 23)) % 360  # type: ignore[arg-type]
         assert min(turned, 360 - turned) < 6  # the head itself is turned by about 23 degrees
     with pytest.raises(measure.NotPlaced, match="found in 1 pictures"):
-        measure.place(rig, sightings(rig, 1))
+        measure.place(rig, sighted(rig, 1))
 
 
 def test_a_wrong_place_costs(rig: Rig) -> None:
-    where, _ = measure.place(rig, sightings(rig, 3))
+    truths = sighted(rig, 3)
+    where, _ = measure.place(rig, truths)
     off = Similarity(where.scale, where.R, where.t + torch.tensor([0.02, 0.0, 0.0]))
-    view = views_of(rig)[0]
-    right, wrong = (measure.compare(rig.pose(rig.shaped), w, view, PROTOCOL, {}).row for w in (where, off))
+    masks = measure.regions_of(truths[0], rig, where, PROTOCOL)
+    right, wrong = (
+        measure.compare(rig.pose(rig.shaped), w, truths[0], masks, PROTOCOL, measure.Networks()).row
+        for w in (where, off)
+    )
+    assert wrong["head.psnr"] < right["head.psnr"] - 15  # type: ignore[operator]
     assert wrong["psnr"] < right["psnr"] - 15  # type: ignore[operator]
     assert wrong["silhouette_iou"] < right["silhouette_iou"]  # type: ignore[operator]
 
@@ -96,16 +115,17 @@ def test_holes_are_counted_inside_and_above_the_lower_end_only() -> None:
 
 def test_faces_are_asked_for_in_bytes() -> None:
     picture = torch.rand(3, 8, 6, generator=torch.Generator().manual_seed(0))
-    views = [View(camera.resized(6, 8), lambda: picture) for camera in CAMERAS[:2]]
     shown: list[np.ndarray] = []
 
-    def find(rgb: np.ndarray) -> np.ndarray | None:
+    def find(rgb: np.ndarray) -> np.ndarray:
         shown.append(rgb)
-        return np.zeros((478, 2)) if len(shown) == 1 else None
+        return np.ones((478, 2))
 
-    assert len(measure.sightings(views, find)) == 1
+    truth = measure.Truth.of(View(CAMERAS[0].resized(6, 8), lambda: picture), "black", find)
+    assert truth.points is not None and truth.mask is None and truth.seen is None
     assert shown[0].dtype == np.uint8 and shown[0].shape == (8, 6, 3)
     assert abs(shown[0] / 255 - picture.permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
+    torch.testing.assert_close(truth.over.float(), picture, atol=3e-4, rtol=0)  # half precision
 
 
 def test_a_picture_without_a_mask_gets_one_once() -> None:
@@ -118,10 +138,12 @@ def test_a_picture_without_a_mask_gets_one_once() -> None:
 
     seen = torch.ones(1, 8, 6)
     seen[:, :4] = 0
-    view = measure.matted(View(CAMERAS[0].resized(6, 8), lambda: picture, seen=lambda: seen), cut_out)
-    first, again = view.mask(), view.mask()
-    assert first is again and calls == [1] and first is not None
-    torch.testing.assert_close(first, picture[:1] * seen, atol=2e-3, rtol=0)
+    camera = CAMERAS[0].resized(6, 8)
+    plain = View(camera, lambda: picture, seen=lambda: seen)
+    found = measure.matted(plain.read("black"), "black", cut_out)
+    assert calls == [1] and found.mask is not None
+    torch.testing.assert_close(found.mask, picture[:1] * seen, atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.over, picture * found.mask)
     own = torch.ones(1, 8, 6)
-    kept = measure.matted(View(CAMERAS[0].resized(6, 8), lambda: picture, lambda: own), cut_out)
-    assert kept.mask() is own and calls == [1]
+    kept = measure.matted(View(camera, lambda: picture, lambda: own).read("black"), "black", cut_out)
+    assert kept.mask is own and calls == [1]

@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from omega_cli.evaluate.tables import interval, markdown, mean, metric_names, sector, summary
+from omega_cli.evaluate.tables import (
+    columns,
+    interval,
+    markdown,
+    mean,
+    metric_names,
+    regions,
+    sector,
+    summary,
+)
 
 
 def rows(**changes: float) -> list[dict[str, object]]:
@@ -44,8 +53,23 @@ def test_sectors_wrap_around() -> None:
 def test_summary_and_table_say_the_same() -> None:
     found = summary(rows(psnr=math.inf))
     assert found["pictures"] == 9 and found["without_value"] == {"psnr": 1, "lpips_alex": 0}
-    assert found["by_sector"]["back"]["pictures"] == 3  # type: ignore[index]
-    text = markdown({"full": rows()}, "nersemble")
+    assert found["by_sector"]["back"]["pictures"] == 3 and found["driving"] is None  # type: ignore[index]
+    text = markdown({"full": rows()}, {}, "nersemble")
     assert text.splitlines()[0] == "|  | psnr ↑ | lpips_alex ↓ |"
     assert "| paper, Tab. 2 | 23.22 | 0.1435 |" in text and "| full, ±90 | 3 |" in text
-    assert "paper" not in markdown({"full": rows()}, "valid")
+    assert "paper" not in markdown({"full": rows()}, {}, "valid")
+
+
+def test_the_head_comes_first_and_the_rest_by_region() -> None:
+    made = [r | {"head.psnr": 30.0, "csim_sface": 0.5} for r in rows()]
+    made[0]["hair.psnr"] = 12.0  # one picture shows hair
+    assert regions(made) == ["head", "hair"]
+    assert columns(made, "head") == {"psnr": "head.psnr"} and "head.psnr" not in columns(made, "")
+    driven = [{"identity": "a", "aed": 0.1, "apd": 0.2, "akd": None}, {"identity": "b", "aed": 0.3}]
+    text = markdown({"full": made}, {"full": driven}, "valid")
+    lines = text.splitlines()
+    assert lines[2] == "|  | psnr ↑ | lpips_alex ↓ | csim_sface ↑ | aed ↓ | apd ↓ | akd ↓ |"
+    assert lines[4].startswith("| full | 30.00 (30.00 to 30.00) |") and lines[4].endswith("| – (– to –) |")
+    assert "| full, head | 9 | 30.00 |" in text and "| full, hair | 1 | 12.00 |" in text
+    found = summary(made, driven)["driving"]
+    assert found["mean"] == {"aed": 0.2, "apd": 0.2, "akd": None} and found["lost"] == 0  # type: ignore[index]
