@@ -181,7 +181,7 @@ def _drivers(bench: Bench, identity: str) -> tuple[list[driving.Driver], dict[st
 
 def _driven(bench: Bench, rig: Rig, driver: driving.Driver) -> dict[str, object]:
     where = {"driver_sequence": driver.sequence, "driver_frame": driver.frame}
-    return where | driving.drive(rig, driver, bench.head, bench.tracker)
+    return {**where, **driving.drive(rig, driver, bench.head, bench.tracker)}
 
 
 def _finder(landmarker: Landmarker) -> Callable[[np.ndarray], np.ndarray | None]:

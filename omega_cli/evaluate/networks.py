@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -26,6 +27,9 @@ def absent(protocol: Protocol) -> dict[str, str]:
     if "arcface" in protocol.csim and weights.find("arcface") is None:
         missing["arcface"] = "CSIM-ArcFace is left out: " + weights.how_to_get(weights.entry("arcface"))
     for kind in protocol.dreamsim:
+        if importlib.util.find_spec("dreamsim") is None:
+            missing[kind] = "DreamSim is left out: the package `dreamsim` is not installed here."
+            continue
         try:
             dreamsim.weights_folder(kind)  # type: ignore[arg-type]
         except OmegaError as error:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from omega_cli.data import valid
 from omega_cli.errors import OmegaError
-from omega_cli.evaluate.frames import compose, standard_views
+from omega_cli.evaluate.frames import Box, compose, standard_views
 from omega_cli.evaluate.protocol import Protocol, Sample, standard
 
 CENTRE = np.array([0.01, 1.6, 0.05])  # of the skull, by the joints below
@@ -84,6 +84,20 @@ def test_geometry_and_alpha_agree_with_the_camera(tmp_path: Path) -> None:
     full = frame.source.image()[:, mask[0] == 1].max()
     assert float(frame.source.image()[:, edge].amax(0).min()) > 0.25 * float(full)
     torch.testing.assert_close(over[:, edge], frame.source.image()[:, edge] * mask[:, edge])
+
+
+def test_a_smaller_picture_has_its_rims_over_the_background_once(tmp_path: Path) -> None:
+    """Cropped and reduced, the person's edge is what the large picture's edge averages to: no dark seam."""
+    whole = protocol("az180_el+00", size=96)
+    [frame] = valid.read(library(tmp_path), whole)
+    large = compose(frame.source.image(), frame.source.mask(), "white")
+    small = frame.source.cropped(Box(0, 0, 96), 48).read("white")
+    expected = torch.nn.functional.interpolate(large[None], (48, 48), mode="bilinear", antialias=True)[0]
+    torch.testing.assert_close(small.over, expected, atol=1e-5, rtol=0)
+    assert small.mask is not None
+    rim = (small.mask[0] > 0.2) & (small.mask[0] < 0.8)
+    apart = small.image * small.mask + 1 - small.mask  # what multiplying after reducing would give
+    assert float((small.over - apart)[:, rim].max()) > 0.05
 
 
 def test_what_reaches_beyond_the_head_is_cut_on_a_sphere(tmp_path: Path) -> None:
