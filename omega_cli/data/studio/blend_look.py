@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 LABEL = {name: number for number, name in enumerate(PARSING_LABELS)}
 HAIR_CENTRE = (0.0, 0.03, -0.005)  # m: sculpted hair swells away from here
-MIDDLE = torch.tensor([0.0, 0.0, -0.01])  # m, of the maps that tell shade
+MIDDLE = (0.0, 0.0, -0.01)  # m, of the maps that tell shade
+BAKED = 0.9  # of the textures' light: they were painted with highlights, for a dimmer shader
+DIM = 0.08  # added to light and dark before they are compared: black hair has little but noise in it
 LUMA = (0.30, 0.59, 0.11)
 DYES = {
     "black": 2.5, "soft black": 2.0, "dark brown": 2.5, "brown": 2.5, "light brown": 2.0, "dark blond": 1.5,
@@ -123,7 +125,7 @@ def draw_recipe(seed: int, blends: Blends, allowed: list[int]) -> Recipe:
         stretch=stretch,
         crowd=tuple(allowed),
         wig=wig,
-        exaggerate=draw.uniform(1.0, 1.45),
+        exaggerate=draw.uniform(1.0, 1.6),
         buzz=buzz,
         buzz_depth=draw.uniform(0.3, 0.9),
         dye=_dye(draw) if draw.chance(0.75) else None,
@@ -159,7 +161,7 @@ def _shares(draw: Draw, count: int, alpha: float) -> tuple[float, ...]:
 def _dye(draw: Draw) -> Tensor:
     name = draw.one(DYES)
     colour = srgb(GREYS[name] if name in GREYS else HAIR_COLOURS[name])
-    return (colour * draw.uniform(0.8, 1.25)).clamp(0.03, 0.95)
+    return (colour * draw.uniform(0.8, 1.25)).clamp(0.045, 0.92)
 
 
 def _tone(draw: Draw, blends: Blends, faces: tuple[int, ...], weights: tuple[float, ...]) -> Tensor:
@@ -168,7 +170,7 @@ def _tone(draw: Draw, blends: Blends, faces: tuple[int, ...], weights: tuple[flo
         goal = between(SKIN_TONES, draw.uniform())
         own = own * (goal / own.clamp_min(0.02)).clamp(0.4, 2.2) ** draw.uniform(0.5, 0.9)
     jitter = torch.exp(0.02 * torch.randn(3, generator=draw.generator)) * math.exp(draw.normal(0, 0.07))
-    return (own * jitter).clamp(0.08, 0.93)
+    return (own * jitter).clamp(0.08, 0.86)
 
 
 def _expression(draw: Draw, names: tuple[str, ...]) -> Tensor:
@@ -277,8 +279,10 @@ def _dyed(rgb: Tensor, colour: Tensor, cover: Tensor, contrast: float) -> Tensor
     """[3, S, S] towards `colour` [3] where cover [S, S], with the light and dark of what was there."""
     level = _luma(rgb)
     mean = float((level * cover).sum() / cover.sum().clamp_min(1))
-    # what is far lighter than the rest is skin that shines through
-    tone = (1 + contrast * ((level / (mean + 0.02)).clamp_max(2.2 if mean < 0.1 else 1.7) - 1)).clamp_min(0.2)
+    contrast = contrast * (1 - 0.5 * float(colour.mean()))  # light hair would burn out
+    # at a border skin or collar shines through: not the covered material's own light and dark
+    level = level - (1 - cover) * (level - mean)
+    tone = (1 + contrast * (((level + DIM) / (mean + DIM)).clamp_max(1.8) - 1)).clamp_min(0.2)
     return torch.lerp(rgb, (colour[:, None, None] * tone).clamp(0, 1), cover)
 
 
@@ -287,7 +291,7 @@ def dye_wig(texture: Tensor, recipe: Recipe) -> Tensor:
     rgb = texture.float() / 255
     if recipe.dye is not None:
         rgb = _dyed(rgb, recipe.dye, torch.ones(rgb.shape[1:]), recipe.contrast)
-    return linear_of(rgb)
+    return BAKED * linear_of(rgb)
 
 
 def paint(blends: Blends, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -308,7 +312,7 @@ def paint(blends: Blends, recipe: Recipe) -> tuple[Tensor, Tensor]:
     # below the chin: another's clothes; nothing stays of the collars of those who gave the face
     dress = blends.dress[recipe.cloth].float() / 255
     worn = torch.stack([blends.dress[i] for i in (*recipe.faces, *recipe.hairs, recipe.cloth)]).amax(0)
-    below = torch.maximum(blends.cloth, worn.float() / 255)
+    below = torch.maximum(blends.cloth, worn.float() / 255) * (1 - blends.hair[recipe.cloth] / 255)
     match = torch.lerp(_ratio(colour, blends.skin_colour[recipe.cloth]), torch.ones(1), dress)
     clothes = blends.skins[recipe.cloth].float() / 255 * match
     rgb, hair = torch.lerp(rgb, clothes, below), hair * (1 - below)
@@ -324,7 +328,7 @@ def paint(blends: Blends, recipe: Recipe) -> tuple[Tensor, Tensor]:
     rgb = torch.where(blends.face_zone > 0.5, rgb, parts).clamp(0, 1)
     labels = torch.where(dress > 0.5, LABEL["cloth"], blends.labels)
     labels = torch.where((hair > 0.5) & (labels != LABEL["ears"]), LABEL["hair"], labels)
-    return linear_of(rgb), labels
+    return BAKED * linear_of(rgb), labels
 
 
 def _bare_faces(blends: Blends, recipe: Recipe, colour: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ SCALP_DEG = (58.0, 78.0)  # from face to scalp
 GROWTH_DEG = (40.0, 55.0)  # from where on hair may hang
 NECK_BACK, NECK_FRONT = -0.085, -0.12  # m: where the neck gives way to the clothes, upper end
 NECK_SOFT = 0.03  # m below it the clothes are all
-COLLAR = 0.035  # m above it collars may reach
+COLLAR = 0.035  # m above it collars may reach, besides all of the neck
 BROW = 0.005  # m from the landmarks' line
 GUTTER = 6  # texels around the islands that copy their border
 
@@ -65,7 +65,8 @@ def make_masks(mean: Tensor, faces: Tensor, uv: Tensor, head_count: int, marks: 
     # a fringe hangs over the forehead, and sideburns before the ears
     brow = float(marks[17:27, 1].max())
     beside = torch.maximum(smooth(y, brow + 0.008, brow + 0.015), smooth(mean[:, 0].abs(), 0.05, 0.06))
-    growth_v = torch.maximum(scalp_v, smooth(angle, *GROWTH_DEG) * beside * smooth(y, -0.03, -0.01))
+    nape = smooth(angle, *SCALP_DEG) * smooth(y - chin, -0.04, -0.03)
+    growth_v = torch.maximum(nape, smooth(angle, *GROWTH_DEG) * beside * smooth(y, -0.03, -0.01))
     scalp_v[head_count:] = growth_v[head_count:] = 0
     # a collar rises to the back
     t = smooth(z, -0.03, 0.06)
@@ -92,7 +93,7 @@ def make_masks(mean: Tensor, faces: Tensor, uv: Tensor, head_count: int, marks: 
         texels[..., 3] * cover,
         texels[..., 4] * cover,
         texels[..., 5] * cover,
-        texels[..., 6] * cover,
+        torch.maximum(texels[..., 6] * cover, _soft(labels == LABEL["neck"]) * cover),
         cover,
         labels,
         cheeks,
@@ -104,6 +105,10 @@ def _gutter(covered: Tensor) -> tuple[Tensor, Tensor]:
     distance, (row, column) = ndimage.distance_transform_edt(~covered.numpy(), return_indices=True)  # type: ignore[misc]
     source = torch.from_numpy(row.astype(np.int64) * covered.shape[1] + column)
     return torch.from_numpy(distance <= GUTTER), source.flatten()
+
+
+def _soft(mask: Tensor, sigma: float = 2.0) -> Tensor:
+    return torch.from_numpy(ndimage.gaussian_filter(mask.float().numpy(), sigma))
 
 
 def _labels(point: Tensor, covered: Tensor, mean: Tensor, marks: Tensor, size: int) -> Tensor:
@@ -147,34 +152,37 @@ def _from_line(points: Tensor, line: Tensor) -> Tensor:
     return best
 
 
-def _unlike(texture: np.ndarray, skin: np.ndarray, dark: tuple[float, float], tint: tuple[float, float]):
-    """[S, S] in [0, 1]: how far texture [S, S, 3] is from skin [3] of any shade, by darkness and by tint."""
+def covers(
+    texture: np.ndarray, skin: np.ndarray, masks: Masks, wigged: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares [S, S] of hair where hair may grow (none under a wig), and of cloth from the collar down.
+
+    texture [S, S, 3] sRGB, skin [3] its colour. Hair is what lies nearer to the crown's colour than to the
+    skin's; where hair and collar may meet, that colour tells them apart too.
+    """
     log, own = np.log(texture + 0.03), np.log(skin + 0.03)
-    level, own_level = log.mean(-1), own.mean()
-    colour = np.linalg.norm((log - level[..., None]) - (own - own_level), axis=-1)
-    return np.maximum(smooth(own_level - level, *dark), smooth(colour, *tint)), level - own_level
-
-
-def hair_of(texture: np.ndarray, skin: np.ndarray, masks: Masks) -> np.ndarray:
-    """[S, S]: the scalp's share of hair; texture [S, S, 3] sRGB, skin [3] its colour."""
-    unlike, _ = _unlike(texture, skin, (0.2, 0.55), (0.08, 0.2))
-    growth, zone = masks.growth.numpy(), masks.face_zone.numpy()
-    # a gleam between two strands is hair too
-    filled = _blurred(unlike, zone, 3.0)
-    ears = masks.labels.numpy() == LABEL["ears"]
-    return smooth(filled, 0.3, 0.6) * smooth(growth, 0.05, 0.4) * ~ears
-
-
-def cloth_of(texture: np.ndarray, skin: np.ndarray, masks: Masks) -> np.ndarray:
-    """[S, S]: the share of cloth of what lies below the chin."""
-    unlike, lighter = _unlike(texture, skin, (0.6, 1.0), (0.16, 0.3))
-    unlike = np.maximum(unlike, smooth(lighter, 0.35, 0.6))
-    hair = smooth(masks.growth.numpy(), 0.1, 0.4)  # dark cloth and hair look alike
-    filled = _blurred(unlike, masks.face_zone.numpy(), 1.5)
-    return smooth(filled, 0.3, 0.6) * masks.collar.numpy() * (1 - hair)
+    growth, zone, collar, deep = (
+        m.numpy() for m in (masks.growth, masks.face_zone, masks.collar, masks.cloth)
+    )
+    growth = smooth(growth, 0.05, 0.4) * (masks.labels.numpy() != LABEL["ears"]) * (not wigged)
+    crown = (masks.scalp.numpy() > 0.95) & (growth > 0.95)
+    towards = np.median(log[crown], axis=0) - own if crown.any() else np.full(3, -1.0)
+    share = _blurred((log - own) @ towards / max(float(towards @ towards), 0.05), zone, 1.0)
+    # a gleam between two strands is hair too, but beyond its border there is none
+    hairy = ndimage.grey_closing(smooth(share, 0.4, 0.7), 11)
+    aside = np.linalg.norm(_blurred(log, zone, 1.0) - own - share[..., None] * towards, axis=-1)
+    like_hair = smooth(share, 0.45, 0.75) * (1 - smooth(aside, 0.35, 0.6)) * (1 - smooth(deep, 0.3, 0.7))
+    like_hair = like_hair * (not wigged)
+    level = log.mean(-1) - own.mean()
+    tint = np.linalg.norm(log - own - level[..., None], axis=-1)
+    worn = np.maximum(np.maximum(smooth(-level, 0.6, 1.0), smooth(level, 0.35, 0.6)), smooth(tint, 0.16, 0.3))
+    worn = smooth(_blurred(worn, zone, 1.5), 0.3, 0.6)
+    return hairy * growth * (1 - collar * (1 - like_hair)), worn * collar * (1 - like_hair)
 
 
 def _blurred(image: np.ndarray, zone: np.ndarray, sigma: float) -> np.ndarray:
-    """Blurred within the zone alone."""
-    weight = ndimage.gaussian_filter(zone, sigma)
-    return ndimage.gaussian_filter(image * zone, sigma) / np.maximum(weight, 1e-3)
+    """[S, S] or [S, S, C], blurred within the zone [S, S] alone."""
+    zone = zone.reshape(*zone.shape, *[1] * (image.ndim - 2))
+    sigmas = (sigma, sigma, 0)[: image.ndim]
+    weight = ndimage.gaussian_filter(zone, sigmas)
+    return ndimage.gaussian_filter(image * zone, sigmas) / np.maximum(weight, 1e-3)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from omega_cli.data.reading import need
 from omega_cli.data.studio import blend_landmarks
-from omega_cli.data.studio.blend_masks import Masks, cloth_of, hair_of, make_masks
+from omega_cli.data.studio.blend_masks import Masks, covers, make_masks
 from omega_cli.data.studio.blend_parts import arm_caps, visible_faces
 from omega_cli.errors import OmegaError
 from omega_cli.evaluate.alignment import similarity
@@ -144,9 +144,7 @@ def _pack(folder: _Folder, names: list[str], detect: blend_landmarks.Detect) -> 
         "face_zone": _bytes_of(masks.face_zone),
         "labels": masks.labels.numpy().astype(np.uint8),
     }
-    arrays |= _looks(textures, masks)
-    # what is dark on a scalp under a wig is its shade
-    arrays["hair"][[folder.part(name, "h_wig") is not None for name in names]] = 0
+    arrays |= _looks(textures, [folder.part(name, "h_wig") is not None for name in names], masks)
     for i, name in enumerate(names):
         arrays[f"{name}/skin"] = _jpeg(textures[i])
         arrays |= _own_parts(folder, name, turns[i], shifts[i])
@@ -214,15 +212,16 @@ def _into_frame(marks: list[Tensor]) -> tuple[Tensor, Tensor]:
     return turns, torch.stack([there(t[None])[0] for t in shifts])
 
 
-def _looks(textures: list[np.ndarray], masks: Masks) -> dict[str, np.ndarray]:
+def _looks(textures: list[np.ndarray], wigged: list[bool], masks: Masks) -> dict[str, np.ndarray]:
     """Skin colour [N, 3], and the cover of hair and cloth [N, S, S] of every head."""
     skin, hair, dress = [], [], []
-    for texture in textures:
+    for texture, bare in zip(textures, wigged, strict=True):
         own = texture.astype(np.float32) / 255
         colour = np.median(own[masks.cheeks.numpy()], axis=0)
         skin.append(colour)
-        hair.append(hair_of(own, colour, masks))
-        dress.append(cloth_of(own, colour, masks))
+        of_hair, of_cloth = covers(own, colour, masks, bare)
+        hair.append(of_hair)
+        dress.append(of_cloth)
     return {
         "skin_colour": np.stack(skin).astype(np.float32),
         "hair": (255 * np.stack(hair)).astype(np.uint8),
