@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from conftest import weight_file
 
 from omega_cli.avatar import layout
-from omega_cli.console import NullReport
+from omega_cli.console import NullReport, Report
 from omega_cli.errors import OmegaError
 from omega_cli.evaluate import driving, stage
 from omega_cli.evaluate import protocol as protocols
@@ -46,11 +47,11 @@ def tiny(*identities: str) -> Protocol:
     )  # fmt: skip
 
 
-def measured(output: Path, protocol: Protocol, **more) -> Path:
+def measured(output: Path, protocol: Protocol, report: Report | None = None, **more) -> Path:
     path = output.with_name(f"{output.name}-protocol.json")
     path.write_text(protocols.dumps(protocol))
     config = EvaluateConfig(dataset="studio", protocol=str(path), **more)
-    return stage.run(config, output, report=NullReport())
+    return stage.run(config, output, report=report or NullReport())
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,22 @@ def test_a_second_run_goes_on_where_the_first_stopped(done: Path) -> None:
     measured(done, tiny("0010"))
     assert {p: p.stat().st_mtime_ns for p in (done / "people").rglob("*") if p.is_file()} == kept
     assert (done / stage.TABLE).read_text() == text
+
+
+def test_somebody_the_weights_were_trained_on_is_named(done: Path, tmp_path: Path) -> None:
+    """What the avatar's weights said when it was measured reaches the terminal, the summary and the table."""
+    output = tmp_path / "run"
+    shutil.copytree(done, output)
+    [rows] = output.rglob(layout.EVALUATED_ROWS)
+    document = json.loads(rows.read_text())
+    assert document["trained_on"] == []
+    rows.write_text(json.dumps(document | {"trained_on": ["decoder.safetensors"]}))
+    report = NullReport()
+    measured(output, tiny("0010"), report=report)
+    summary = json.loads((output / layout.EVALUATED_SUMMARY).read_text())
+    assert summary["contaminated"] == {"0010": ["decoder.safetensors"]}
+    said = "0010 was in the training set of decoder.safetensors"
+    assert said in report.warnings[0] and said in (output / stage.TABLE).read_text()
 
 
 def test_another_protocol_does_not_mix_in(done: Path) -> None:
