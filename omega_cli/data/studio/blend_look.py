@@ -132,7 +132,7 @@ def draw_recipe(seed: int, blends: Blends, allowed: list[int]) -> Recipe:
         contrast=draw.uniform(0.5, 1.2),
         skin_tone=_tone(draw, blends, faces, face_weights),
         cloth_colour=draw.colour(0.7) if draw.chance(0.75) else None,
-        volume=0.045 * draw.uniform() ** 2 if draw.chance(0.6) and kind == "sculpted" else 0.0,
+        volume=0.036 * draw.uniform() ** 2 if draw.chance(0.6) and kind == "sculpted" else 0.0,
         bumps=4.0 * normal(3, 5),
         length=draw.uniform(0.35, 1.12),
         width=draw.uniform(-0.04, 0.28) * (draw.uniform() ** 0.7),
@@ -161,7 +161,7 @@ def _shares(draw: Draw, count: int, alpha: float) -> tuple[float, ...]:
 def _dye(draw: Draw) -> Tensor:
     name = draw.one(DYES)
     colour = srgb(GREYS[name] if name in GREYS else HAIR_COLOURS[name])
-    return (colour * draw.uniform(0.8, 1.25)).clamp(0.045, 0.92)
+    return (colour * draw.uniform(0.8, 1.25)).clamp(0.045, 0.80)
 
 
 def _tone(draw: Draw, blends: Blends, faces: tuple[int, ...], weights: tuple[float, ...]) -> Tensor:
@@ -332,18 +332,22 @@ def paint(blends: Blends, recipe: Recipe) -> tuple[Tensor, Tensor]:
 
 
 def _bare_faces(blends: Blends, recipe: Recipe, colour: Tensor) -> tuple[Tensor, Tensor]:
-    """The mixed face's texture [3, S, S] and hair cover [S, S]: fringes and sideburns only where all have
-    them, for a mean of hair and skin is neither."""
+    """The mixed face's texture [3, S, S] and hair cover [S, S]. Fringes and sideburns of mixed faces go, for
+    a mean of hair and skin is neither: whoever gives the hair gives those too."""
     if len(recipe.faces) == 1:
         return blends.skins[recipe.faces[0]].float() / 255, blends.hair[recipe.faces[0]].float() / 255
     rgb, hair, total = torch.zeros(blends.skins.shape[1:]), torch.zeros(()), torch.zeros(())
     for i, w in zip(recipe.faces, recipe.face_weights, strict=True):
-        cover = blends.hair[i].float() / 255
+        # hair and the shadow along it
+        cover = F.max_pool2d(blends.hair[i][None].float() / 255, 7, 1, 3)[0]
         share = w * (1.01 - cover)
         match = _ratio(colour, blends.skin_colour[i])  # or a place that one head fills would stand out
         rgb += blends.skins[i] * match * (share / 255)
-        hair, total = hair + share * cover, total + share
-    return rgb / total, hair / total
+        hair, total = hair + w * cover, total + share
+    gone = ((hair - 0.6) / 0.35).clamp(0, 1)  # where too little skin is left to tell its colour
+    return torch.lerp(rgb / total, (0.95 * colour)[:, None, None].expand_as(rgb), gone), torch.zeros_like(
+        hair
+    )
 
 
 def shade(vertices: Tensor, faces: Tensor) -> Tensor:

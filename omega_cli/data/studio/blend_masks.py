@@ -158,7 +158,7 @@ def covers(
     """Shares [S, S] of hair where hair may grow (none under a wig), and of cloth from the collar down.
 
     texture [S, S, 3] sRGB, skin [3] its colour. Hair is what lies nearer to the crown's colour than to the
-    skin's; where hair and collar may meet, that colour tells them apart too.
+    skin's; where hair and collar may meet, what hangs together with the crown is hair.
     """
     log, own = np.log(texture + 0.03), np.log(skin + 0.03)
     growth, zone, collar, deep = (
@@ -170,14 +170,15 @@ def covers(
     share = _blurred((log - own) @ towards / max(float(towards @ towards), 0.05), zone, 1.0)
     # a gleam between two strands is hair too, but beyond its border there is none
     hairy = ndimage.grey_closing(smooth(share, 0.4, 0.7), 11)
-    aside = np.linalg.norm(_blurred(log, zone, 1.0) - own - share[..., None] * towards, axis=-1)
-    like_hair = smooth(share, 0.45, 0.75) * (1 - smooth(aside, 0.35, 0.6)) * (1 - smooth(deep, 0.3, 0.7))
-    like_hair = like_hair * (not wigged)
     level = log.mean(-1) - own.mean()
     tint = np.linalg.norm(log - own - level[..., None], axis=-1)
     worn = np.maximum(np.maximum(smooth(-level, 0.6, 1.0), smooth(level, 0.35, 0.6)), smooth(tint, 0.16, 0.3))
     worn = smooth(_blurred(worn, zone, 1.5), 0.3, 0.6)
-    return hairy * growth * (1 - collar * (1 - like_hair)), worn * collar * (1 - like_hair)
+    # a bare nape parts hair from collar: hair is what hangs together with the crown's
+    pieces, _ = ndimage.label((np.maximum(worn, hairy) > 0.5) & (zone > 0) & (deep < 0.5))  # type: ignore[misc]
+    own_pieces = np.setdiff1d(pieces[crown & (hairy > 0.5)], [0])
+    hanging = ndimage.binary_dilation(np.isin(pieces, own_pieces), iterations=2) & (deep < 0.5)
+    return hairy * growth * (1 - collar * ~hanging), worn * collar * ~hanging
 
 
 def _blurred(image: np.ndarray, zone: np.ndarray, sigma: float) -> np.ndarray:
