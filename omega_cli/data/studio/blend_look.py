@@ -170,7 +170,8 @@ def _tone(draw: Draw, blends: Blends, faces: tuple[int, ...], weights: tuple[flo
         goal = between(SKIN_TONES, draw.uniform())
         own = own * (goal / own.clamp_min(0.02)).clamp(0.4, 2.2) ** draw.uniform(0.5, 0.9)
     jitter = torch.exp(0.02 * torch.randn(3, generator=draw.generator)) * math.exp(draw.normal(0, 0.07))
-    return (own * jitter).clamp(0.08, 0.86)
+    tone = (own * jitter).clamp_min(0.06)
+    return tone * min(1.0, 0.86 / float(tone.max()))  # all of it: a clipped channel would turn skin green
 
 
 def _expression(draw: Draw, names: tuple[str, ...]) -> Tensor:

@@ -169,15 +169,19 @@ def covers(
     towards = np.median(log[crown], axis=0) - own if crown.any() else np.full(3, -1.0)
     share = _blurred((log - own) @ towards / max(float(towards @ towards), 0.05), zone, 1.0)
     # a gleam between two strands is hair too, but beyond its border there is none
-    hairy = ndimage.grey_closing(smooth(share, 0.4, 0.7), 11)
+    hairy = np.asarray(ndimage.grey_closing(smooth(share, 0.4, 0.7), 11))
     level = log.mean(-1) - own.mean()
     tint = np.linalg.norm(log - own - level[..., None], axis=-1)
-    worn = np.maximum(np.maximum(smooth(-level, 0.6, 1.0), smooth(level, 0.35, 0.6)), smooth(tint, 0.16, 0.3))
+    # on the neck darkness may be the chin's shadow: there only another hue is cloth
+    low = smooth(deep, 0.0, 0.1)
+    dark, hue = smooth(-level, 0.6, 1.0) * low, smooth(tint - 0.12 * (1 - low), 0.16, 0.3)
+    worn = np.maximum(np.maximum(dark, smooth(level, 0.35, 0.6)), hue)
     worn = smooth(_blurred(worn, zone, 1.5), 0.3, 0.6)
     # a bare nape parts hair from collar: hair is what hangs together with the crown's
     pieces, _ = ndimage.label((np.maximum(worn, hairy) > 0.5) & (zone > 0) & (deep < 0.5))  # type: ignore[misc]
     own_pieces = np.setdiff1d(pieces[crown & (hairy > 0.5)], [0])
-    hanging = ndimage.binary_dilation(np.isin(pieces, own_pieces), iterations=2) & (deep < 0.5)
+    grown = np.asarray(ndimage.binary_dilation(np.isin(pieces, own_pieces), iterations=2), dtype=bool)
+    hanging = grown & (deep < 0.5)
     return hairy * growth * (1 - collar * ~hanging), worn * collar * ~hanging
 
 
