@@ -28,7 +28,7 @@ class EvaluateConfig:
     identity: tuple[str, ...] = opt((), "Only this identity (may be repeated).")
     frames: int = opt(0, "At most this many frames of each recording; 0 is all.")
     ablations: bool = opt(False, "Also the rows of Table 3.")
-    workers: int = opt(1, "Processes, each with one thread and about 1.5 GB; the result is the same.")
+    workers: int = opt(1, "Processes, each with one thread and 1.5 to 2.5 GB; the result is the same.")
     lpips: tuple[str, ...] = opt(("alex",), "LPIPS networks: alex, vgg.")
 
     def __post_init__(self) -> None:

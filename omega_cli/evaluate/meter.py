@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 import time
 from collections.abc import Iterator
@@ -26,6 +27,13 @@ def reset_peak() -> None:
     """Forget the peak so far (Linux; elsewhere `peak_mb` stays that of the whole run)."""
     with contextlib.suppress(OSError):
         _RESET.write_text("5")
+
+
+def give_back() -> None:
+    """Freed memory back to the system (glibc; elsewhere nothing): from person to person the holes that
+    large pictures leave would add up, 0.3 GB after the first."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Meter(NullReport):

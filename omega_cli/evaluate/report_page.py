@@ -27,7 +27,7 @@ def save_sheet(path: Path, pairs: Sequence[Compared]) -> None:
     """Truth above, render below (made `small`), for up to MOST_COLUMNS cameras by azimuth."""
     from omega_cli.avatar.film import contact_sheet
 
-    ordered = sorted(pairs, key=lambda pair: float(str(pair.row["azimuth"])))
+    ordered = sorted(_one_an_azimuth(pairs), key=lambda pair: float(str(pair.row["azimuth"])))
     count = min(MOST_COLUMNS, len(ordered))
     chosen = [ordered[i * len(ordered) // count] for i in range(count)]
     pictures = [p.truth for p in chosen] + [p.render for p in chosen]
@@ -35,6 +35,14 @@ def save_sheet(path: Path, pairs: Sequence[Compared]) -> None:
     labels += [f"{_psnr(p.row):.1f} dB" for p in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
     codecs.save_image(path, contact_sheet(pictures, count, labels, background=0.0))
+
+
+def _one_an_azimuth(pairs: Sequence[Compared]) -> list[Compared]:
+    """Of cameras above each other (within 10 degrees) the most level one."""
+    level: dict[int, Compared] = {}
+    for pair in sorted(pairs, key=lambda pair: abs(float(str(pair.row["elevation"])))):
+        level.setdefault(round(float(str(pair.row["azimuth"])) / 10) % 36, pair)
+    return list(level.values())
 
 
 def small(image: torch.Tensor) -> torch.Tensor:

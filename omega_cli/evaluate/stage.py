@@ -31,7 +31,7 @@ import omega_cli
 from omega_cli.avatar import codecs, layout
 from omega_cli.console import NullReport, Report
 from omega_cli.errors import OmegaError
-from omega_cli.evaluate import instant, networks, report_page, tables
+from omega_cli.evaluate import instant, meter, networks, report_page, tables
 from omega_cli.evaluate import protocol as protocols
 from omega_cli.evaluate.config import ABLATIONS, EvaluateConfig
 from omega_cli.evaluate.frames import Reader, reader
@@ -162,6 +162,7 @@ def _sample(
             yield instant.run(bench, frame, output)
         except (OmegaError, NotPlaced) as error:
             yield {frame.key: getattr(error, "message", str(error))}
+        meter.give_back()
         advance()
 
 

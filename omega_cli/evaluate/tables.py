@@ -76,6 +76,18 @@ def interval(rows: Sequence[Row], name: str, seed: int = 0) -> tuple[float, floa
     return float(low), float(high)
 
 
+def changes(rows: Sequence[Row], full: Sequence[Row], name: str) -> list[Row]:
+    """What a variant changes of `name`, picture by picture, where both have a value."""
+    keys = ("identity", "sequence", "frame", "camera")
+    before = {tuple(row.get(k) for k in keys): row.get(name) for row in full}
+    found = []
+    for row in rows:
+        was, now = before.get(tuple(row.get(k) for k in keys)), row.get(name)
+        if isinstance(was, (int, float)) and isinstance(now, (int, float)):
+            found.append({"identity": row["identity"], name: now - was})
+    return found
+
+
 def _values(rows: Sequence[Row], name: str) -> np.ndarray:
     numbers = [float(row[name]) for row in rows if isinstance(row.get(name), (int, float))]  # type: ignore[arg-type]
     return np.array([n for n in numbers if math.isfinite(n)])
@@ -133,6 +145,9 @@ def markdown(
         moved = [row for rows in driven.values() for row in rows]
         parts += ["The head (clothes left out), 95 % intervals over people:", ""]
         parts += _variant_table(variants, main, driven if moved else {}, seed)
+        if len(variants) > 1:
+            parts += ["", "What leaving it out changes, on the same pictures:", ""]
+            parts += _change_table(variants, main, seed)
         parts += ["", "The whole picture:", ""]
     whole = columns(everything, "")
     parts += _variant_table(variants, whole, {}, seed, PAPER.get(dataset))
@@ -160,6 +175,19 @@ def _variant_table(
         lines.append(_line([variant, *cells]))
     if paper:
         lines.append(_line(["paper, Tab. 2", *(_shown(paper.get(name, math.nan)) for name in titles)]))
+    return lines
+
+
+def _change_table(variants: Mapping[str, Sequence[Row]], names: Mapping[str, str], seed: int) -> list[str]:
+    (_, full), *others = variants.items()
+    lines = _header(["", *map(_titled, names)])
+    for variant, rows in others:
+        cells = []
+        for name in names.values():
+            found = changes(rows, full, name)
+            low, high = interval(found, name, seed)
+            cells.append(f"{mean(found, name):+.4f} ({low:+.4f} to {high:+.4f})")
+        lines.append(_line([variant, *cells]))
     return lines
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from omega_cli.evaluate.tables import (
+    changes,
     columns,
     interval,
     markdown,
@@ -73,3 +74,15 @@ def test_the_head_comes_first_and_the_rest_by_region() -> None:
     assert "| full, head | 9 | 30.00 |" in text and "| full, hair | 1 | 12.00 |" in text
     found = summary(made, driven)["driving"]
     assert found["mean"] == {"aed": 0.2, "apd": 0.2, "akd": None} and found["lost"] == 0  # type: ignore[index]
+
+
+def test_a_change_is_measured_on_the_same_pictures() -> None:
+    """One dB less everywhere is exactly that, however people differ; pictures without a value drop out."""
+    full = [r | {"head.psnr": r["psnr"]} for r in rows()]
+    worse = [r | {"head.psnr": float(r["psnr"]) - 1} for r in rows()]  # type: ignore[arg-type]
+    worse[0]["head.psnr"] = None
+    found = changes(worse, full, "head.psnr")
+    assert len(found) == 8 and {r["head.psnr"] for r in found} == {-1.0}
+    text = markdown({"full": full, "no hair": worse}, {}, "valid")
+    assert "| no hair | -1.0000 (-1.0000 to -1.0000) |" in text
+    assert "on the same pictures" not in markdown({"full": full}, {}, "valid")
