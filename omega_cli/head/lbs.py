@@ -8,7 +8,7 @@ from torch import Tensor
 
 def joint_transforms(
     rotations: Tensor,  # [T, J, 3, 3] local
-    joints: Tensor,  # [J, 3] rest positions, m
+    joints: Tensor,  # [J, 3] or [T, J, 3] rest positions, m
     parents: tuple[int, ...],  # parents[0] < 0; a parent comes before its children
 ) -> tuple[Tensor, Tensor]:  # posed joints [T, J, 3] m; [T, J, 3, 4] rest -> posed
     """Compose local rotations about the rest joints down the tree."""

@@ -81,13 +81,14 @@ class HeadModel:
     canonical = identity
 
     def animate(self, shaped: Tensor, params: HeadParams) -> HeadOutput:
-        """Move a canonical surface [V, 3] m through params' T frames (its betas are not read)."""
+        """Move a canonical surface [V, 3] m, or one for each frame [T, V, 3], through params' T frames (its
+        betas are not read)."""
         T, V = len(params), self.v_template.shape[0]
-        if tuple(shaped.shape) != (V, 3):
-            raise ValueError(f"shaped must be [{V}, 3], got {tuple(shaped.shape)}")
+        if tuple(shaped.shape) not in ((V, 3), (T, V, 3)):
+            raise ValueError(f"shaped must be [{V}, 3] or [{T}, {V}, 3], got {tuple(shaped.shape)}")
         joints = self.J_regressor @ shaped
         rotations = axis_angle_to_matrix(params.pose.reshape(T, -1, 3))
-        rest = torch.addmm(shaped.flatten(), params.expression, self.exprdirs.flatten(0, 1).T).view(T, V, 3)
+        rest = torch.addmm(shaped.flatten(-2), params.expression, self.exprdirs.flatten(0, 1).T).view(T, V, 3)
         if self.posedirs is not None:
             eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             feature = (rotations[:, 1:] - eye).reshape(T, -1)

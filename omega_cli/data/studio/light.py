@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,10 +40,25 @@ class Light:
         )
 
     def rotated(self, rotation: Tensor) -> Light:
-        """The same light seen from a frame turned by rotation [3, 3]: l' = R l."""
+        """The same light seen from a frame turned by rotation [3, 3] (or, stacked, [P, 3, 3]): l' = R l."""
         R = rotation.to(self.directions)
-        slope = torch.cat([self.around[:1], R @ self.around[1:]])
-        return Light(self.directions @ R.T, self.colours, slope, self.exposure)
+        slope = torch.cat([self.around[..., :1, :], R @ self.around[..., 1:, :]], -2)
+        return Light(self.directions @ R.mT, self.colours, slope, self.exposure)
+
+
+def stack_lights(lights: Sequence[Light], device: torch.device | str) -> Light:
+    """Fields [P, L, 3] and [P, 4, 3] of P lights, exposure multiplied in (it is 1); lamps that burn for
+    nobody are left out."""
+    count = max(len(one.directions) for one in lights)
+
+    def filled(values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (0, 0, 0, count - len(values)))
+
+    directions = torch.stack([filled(one.directions) for one in lights])
+    colours = torch.stack([filled(one.colours) * one.exposure for one in lights])
+    around = torch.stack([one.around * one.exposure for one in lights])
+    burning = (colours > 0).any(-1).any(0)
+    return Light(directions[:, burning].to(device), colours[:, burning].to(device), around.to(device))
 
 
 def sphere(count: int = DIRECTIONS) -> Tensor:
@@ -51,6 +68,11 @@ def sphere(count: int = DIRECTIONS) -> Tensor:
     turn = math.pi * (1 + 5**0.5) * i
     r = (1 - y * y).sqrt()
     return torch.stack([r * turn.cos(), y, r * turn.sin()], 1)
+
+
+@functools.cache
+def _sphere_at(device: torch.device) -> Tensor:
+    return sphere().to(device)
 
 
 def _direction(azimuth_deg: float, elevation_deg: float) -> Tensor:
@@ -92,25 +114,25 @@ def sample_light(generator: torch.Generator) -> Light:
 
 
 def shadows(light: Light, visible: Tensor) -> Tensor:
-    """[V, L] share of each light that reaches the vertices; visible [V, D] along `sphere()`.
+    """[..., V, L] share of each light that reaches the vertices; visible [..., V, D] along `sphere()`.
 
-    The light is already in the frame of `visible`.
+    The light is already in the frame of `visible`; stacked lights go with stacked people.
     """
-    lobes = torch.exp(SHARPNESS * (sphere().to(visible) @ light.directions.to(visible).T - 1))
-    return visible @ (lobes / lobes.sum(0))
+    lobes = torch.exp(SHARPNESS * (_sphere_at(visible.device) @ light.directions.to(visible).mT - 1))
+    return visible @ (lobes / lobes.sum(-2, keepdim=True))
 
 
 def ambient(light: Light, normals: Tensor, visible: Tensor) -> Tensor:
-    """[V, 3] irradiance over pi of the surrounding, with the person's own shade."""
-    d = sphere().to(visible)
+    """[..., V, 3] irradiance over pi of the surrounding, with the person's own shade."""
+    d = _sphere_at(visible.device)
     around = light.around.to(visible)
-    radiance = (around[0] + d @ around[1:]).clamp_min(0)  # [D, 3]
-    facing = (normals @ d.T).clamp_min(0)
-    bounce = 0.10 * around[0]  # light that skin throws at skin
-    return (visible * facing) @ radiance * (4.0 / len(d)) + bounce
+    radiance = (around[..., :1, :] + d @ around[..., 1:, :]).clamp_min(0)  # [..., D, 3]
+    facing = (normals @ d.T).clamp_min_(0)
+    bounce = 0.10 * around[..., :1, :]  # light that skin throws at skin
+    return facing.mul_(visible) @ radiance * (4.0 / len(d)) + bounce
 
 
-def highlight(mirror: Tensor, facing: Tensor, power: float) -> Tensor:
+def highlight(mirror: Tensor, facing: Tensor, power: Tensor | float) -> Tensor:
     """[n] Blinn-Phong lobe, normalised, stronger at grazing angles (Schlick); mirror: normal against half
     vector, facing: normal against view, both cosines [n]."""
     fresnel = 0.04 + 0.96 * (1 - facing.clamp(0, 1)) ** 5

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.data.studio.light import sphere
+from omega_cli.data.studio.views import clip_space, stack_views
 from omega_cli.geometry.camera import Camera
 from omega_cli.kernels.mesh_raster import rasterize_mesh
 
@@ -25,11 +26,9 @@ def visibility(
 ) -> Tensor:  # [P, D]
     """In [0, 1] along `light.sphere()`: 1 sees out. Depth maps, so any mesh may overlap itself."""
     to_maps = _to_maps(centre).to(vertices)
-    solid, asked = (F.pad(p, (0, 1), value=1.0) for p in (vertices, points))
-    clip = solid.new_empty(len(to_maps), len(solid), 4)
-    for matrix, out in zip(to_maps, clip):  # a thin product a map: one batched product is twice as slow
-        torch.mm(solid, matrix, out=out)
+    clip = clip_space(vertices[None], to_maps[None])[0]
     depth = rasterize_mesh(clip, faces, (SIDE, SIDE)).depth.flatten()  # [D * pixels], inf where empty
+    asked = F.pad(points, (0, 1), value=1.0)
     x, y, z, _ = (asked @ to_maps.permute(1, 2, 0).flatten(1)).view(len(asked), 4, -1).unbind(1)  # [P, D]
     column, row = (v.to(torch.int32).clamp_(0, SIDE - 1) for v in (x, y))
     own = torch.arange(len(to_maps), dtype=torch.int32, device=x.device) * SIDE**2
@@ -39,13 +38,8 @@ def visibility(
 
 @functools.cache
 def _to_maps(centre: tuple[float, float, float]) -> Tensor:
-    """[D, 4, 4]: a row (x, y, z, 1) times it is that point's (column, row, depth, 1) in each map."""
-    cameras = [_towards(d, torch.tensor(centre)) for d in sphere()]
-    lens = torch.stack([F.pad(c.K, (0, 1, 0, 1)) for c in cameras])
-    lens[:, :2, 3] = lens[:, :2, 2]  # an orthographic camera adds its centre
-    lens[:, 2, 2] = lens[:, 3, 3] = 1.0
-    lens[:, :2, 2] = 0.0
-    return (lens @ torch.stack([c.viewmat for c in cameras])).mT
+    """`Views.to_clip` [D, 4, 4] of the maps."""
+    return stack_views([_towards(d, torch.tensor(centre)) for d in sphere()], SIDE, "cpu").to_clip
 
 
 def _towards(direction: Tensor, centre: Tensor) -> Camera:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,6 +23,7 @@ from omega_cli.data.studio.styles import beard_style, style_of
 from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.head.model import HeadModel
 
+HEAD, PLAIN, HAIR = range(3)  # kinds of faces: how they are shaded
 SPREAD, LIMIT = 1.0, 2.0  # of betas: wider tails draw a caricature in thirty
 
 
@@ -57,6 +59,11 @@ class Extras:
     faces: Tensor
     roots: Tensor
 
+    @functools.cached_property
+    def table(self) -> Tensor:
+        """[V, 14]: vertices, normals, tangents, colours, uv."""
+        return torch.cat([self.vertices, self.normals, self.tangents, self.colours, self.uv], 1)
+
 
 @dataclass(frozen=True)
 class Person:
@@ -79,9 +86,43 @@ class Person:
     visible: Tensor
     curl: float = 0.0
 
-    @property
-    def faces(self) -> Tensor:  # head first, extras after
+    @functools.cached_property
+    def faces(self) -> Tensor:
+        """[F, 3]: the head's first, the extras' after."""
         return torch.cat([self.model.faces, self.extras.faces + len(self.canonical)])
+
+    @functools.cached_property
+    def kinds(self) -> Tensor:
+        """[F] uint8: HEAD, PLAIN (cloth, glasses) or HAIR, of every face."""
+        extra = torch.where(self.extras.hair[self.extras.faces[:, 0]] > 0.5, HAIR, PLAIN)
+        return torch.cat([torch.full_like(self.model.faces[:, 0], HEAD), extra]).to(torch.uint8)
+
+    @functools.cached_property
+    def vertex_labels(self) -> Tensor:
+        """[V + E] uint8: PARSING_LABELS of the extras; 0 on the head, whose labels are painted."""
+        return torch.cat(
+            [torch.zeros_like(self.extras.labels[:1]).expand(len(self.canonical)), self.extras.labels]
+        ).to(torch.uint8)
+
+    def to(self, device: torch.device | str) -> Person:
+        """The same person there; people of one model share it there too."""
+        moved = {f.name: _moved(getattr(self, f.name), torch.device(device)) for f in fields(self)}
+        return Person(**moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, HeadModel):
+        return _model_at(value, device)
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, (Paint, Extras)):
+        return type(value)(*(_moved(getattr(value, f.name), device) for f in fields(value)))
+    return value
+
+
+@functools.lru_cache(maxsize=4)
+def _model_at(model: HeadModel, device: torch.device) -> HeadModel:
+    return model if model.v_template.device == device else model.to(device)
 
 
 def generator(seed: int, purpose: int) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -32,6 +33,16 @@ class Paint:
     gloss: Tensor
     labels: Tensor
     hair: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.labels.shape[0]
+
+    @functools.cached_property
+    def texels(self) -> Tensor:
+        """[S * S, 8]: albedo, relief, gloss and a filler, a texel in one piece."""
+        planes = torch.cat([self.albedo, self.relief, self.gloss, torch.zeros_like(self.gloss)])
+        return planes.flatten(1).T.contiguous()
 
 
 @dataclass(frozen=True)
