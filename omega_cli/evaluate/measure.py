@@ -25,6 +25,7 @@ from omega_cli.render.rig import Rig
 
 LANDMARKS = "mediapipe478"
 SOLID = 5  # px of the truth's mask that count as its rim, where a hole is no hole but an outline
+SIDE_DEG = 60.0  # beyond it half of the face is guessed: two heads of 34 were placed 10 degrees off  # ours
 MARGIN = 16  # px around a region that a network still sees (black but for the region)
 SMALLEST = 64  # px, the least side of such a cut-out
 
@@ -98,6 +99,8 @@ def matted(pictures: Pictures, background: str, cut_out: CutOut | None) -> Pictu
 def place(rig: Rig, truths: Sequence[Truth]) -> tuple[Similarity, float]:
     """Where the avatar's head stands in the cameras' world, and the RMS distance (m) of the landmarks there.
 
+    A landmark network guesses what it does not see: cameras that turn out to look at the face from more than
+    SIDE_DEG are left out and the rest place the head again, where two remain.
     Raises NotPlaced where fewer than two pictures show a face.
     """
     seen = [(truth.points, truth.camera) for truth in truths if truth.points is not None]
@@ -105,10 +108,19 @@ def place(rig: Rig, truths: Sequence[Truth]) -> tuple[Similarity, float]:
         raise NotPlaced(f"the face was found in {len(seen)} pictures only")
     embedding = rig.head.landmarks[LANDMARKS]
     valid = embedding.valid.cpu()
-    in_world = triangulate([points[valid] for points, _ in seen], [camera for _, camera in seen])[0]
     on_head = embed(rig.vertices(rig.params)[0], rig.head.faces, embedding).cpu()[valid]
-    found = similarity(on_head, in_world)
-    return found, float((found(on_head) - in_world).square().sum(1).mean().sqrt())
+    while True:
+        in_world = triangulate([points[valid] for points, _ in seen], [camera for _, camera in seen])[0]
+        found = similarity(on_head, in_world)
+        near = [one for one in seen if _off_face_deg(found.seen_by(one[1])) <= SIDE_DEG]
+        if not LEAST_VIEWS <= len(near) < len(seen):
+            return found, float((found(on_head) - in_world).square().sum(1).mean().sqrt())
+        seen = near
+
+
+def _off_face_deg(camera: Camera) -> float:
+    """Degrees between where a camera, in the head's frame, looks from and where the face looks to."""
+    return float(torch.rad2deg(torch.acos((-camera.forward[2]).clamp(-1, 1))))
 
 
 def regions_of(truth: Truth, rig: Rig, where: Similarity, protocol: Protocol) -> dict[str, Tensor]:

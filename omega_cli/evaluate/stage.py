@@ -218,6 +218,9 @@ def _finish(
         "variants": {name: tables.summary(part, driven[name], seed) for name, part in rows.items()},
         "placed_within_mm": round(float(np.mean([d["placed_within_mm"] for d in documents])), 3),
         "parts": _parts(documents),
+        "missing_pictures": sum(
+            len(d["missing_cameras"]) for d in documents if d["rows"][0]["variant"] == "full"
+        ),
         "contaminated": trained,
         "failed": dict(failed),
     }

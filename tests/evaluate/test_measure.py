@@ -87,6 +87,22 @@ def test_the_place_is_found_and_the_pictures_are_the_same(rig: Rig) -> None:
         measure.place(rig, sighted(rig, 1))
 
 
+def test_guesses_from_the_side_do_not_move_the_head(rig: Rig) -> None:
+    """A camera at 83 degrees to the face whose landmarks lie 2 cm too far back is left out."""
+    truths = sighted(rig, 3)  # 0, 30 and 60 degrees: the head is turned by 23 degrees
+    side = perspective(-60, 128, 0.25, distance=2.0, id="-60")
+    behind = rig.shaped - torch.tensor([0.0, 0.0, 0.02])
+    points = PLACE(embed(behind, rig.head.faces, rig.head.landmarks[measure.LANDMARKS]))
+    guess = replace(truths[0], camera=side, points=side.project(points)[0])
+    alone, _ = measure.place(rig, truths)
+    where, gap = measure.place(rig, [*truths, guess])
+    torch.testing.assert_close(where.R, alone.R, atol=1e-6, rtol=0)
+    torch.testing.assert_close(where.t, alone.t, atol=1e-6, rtol=0)
+    assert gap < 1e-5
+    moved, _ = measure.place(rig, [truths[0], guess])  # of two cameras both are needed
+    assert float((moved.t - alone.t).norm()) > 1e-3
+
+
 def test_a_wrong_place_costs(rig: Rig) -> None:
     truths = sighted(rig, 3)
     where, _ = measure.place(rig, truths)

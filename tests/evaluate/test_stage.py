@@ -67,6 +67,7 @@ def test_all_results_are_written(done: Path) -> None:
     full = summary["variants"]["full"]
     assert full["pictures"] == 3 and full["identities"] == 1 and summary["failed"] == {}
     assert summary["placed_within_mm"] < 15 and summary["contaminated"] == {}
+    assert summary["missing_pictures"] == 0
     # a bald head in its own colours, placed right: measured 15.0 dB, 0.95 and 0.00
     assert full["mean"]["head.psnr"] > 13 and full["mean"]["head.silhouette_iou"] > 0.9
     assert full["mean"]["head.holes"] < 0.05
