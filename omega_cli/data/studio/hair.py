@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from omega_cli.data.studio.noise import smoothstep
@@ -126,7 +126,7 @@ def grow(
     alive = torch.ones(N, dtype=torch.bool, device=p.device)
     tied = torch.zeros_like(alive)
     lying = torch.zeros(N, dtype=torch.long, device=p.device)
-    tree = cKDTree(anchors.points.cpu().numpy())
+    tree = KDTree(anchors.points.cpu().numpy())
     near = _nearest(tree, p)
     points, normals, living = [p], [n], [alive]
     for k in range(S):
@@ -165,7 +165,7 @@ def grow(
     return Strands(line, normal, _widths(alive_all, style, generator), vertex)
 
 
-def _nearest(tree: cKDTree, points: Tensor) -> Tensor:
+def _nearest(tree: KDTree, points: Tensor) -> Tensor:
     """[N] long: the tree's point nearest to each of `points` [N, 3]."""
     return torch.from_numpy(tree.query(points.cpu().numpy())[1]).to(points.device)
 
@@ -208,7 +208,7 @@ def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> Tensor:
     """Neighbours gather towards the leader of their lock, more so at the tips."""
     N, nodes = line.shape[:2]
     leaders = torch.randperm(N, generator=generator)[: max(8, N // 9)].to(line.device)
-    lock = leaders[_nearest(cKDTree(line[leaders, 0].cpu().numpy()), line[:, 0])]
+    lock = leaders[_nearest(KDTree(line[leaders, 0].cpu().numpy()), line[:, 0])]
     share = style.clump * torch.linspace(0, 1, nodes, device=line.device)[None, :, None] ** 1.5
     target = line[lock] + 0.35 * (line[:, :1] - line[lock, :1])
     apart = (target - line).norm(dim=-1).amax(1)  # across a parting there is nothing to share

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.data.studio.crowd import Crowd, Posed, assemble, pose_crowd
 from omega_cli.data.studio.light import Light, stack_lights
 from omega_cli.data.studio.people import Person
-from omega_cli.data.studio.shading import KINDS, Samples, Scene, make_scene, shade
+from omega_cli.data.studio.shading import KINDS, Samples, Scene, make_scene, shade, unit
 from omega_cli.data.studio.views import Views, clip_space, stack_views
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.params import HeadParams
@@ -20,7 +20,7 @@ from omega_cli.kernels.mesh_raster import rasterize_mesh
 
 SUPER = 2  # samples along each side of a pixel
 SAME_SURFACE = 0.006  # m: samples of a pixel within this of the nearest count for its depth
-CHUNK = {"cpu": 1 << 14, "cuda": 1 << 22}  # samples shaded at once: what a core's cache or a GPU holds
+CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}  # samples shaded at once: what a core's cache or a GPU holds
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,9 @@ def render_people(
     colour, labels = _draw(scene, seen)
     points = crowd.model.landmark_points(posed.vertices[:, : crowd.canonical.shape[1]], "ibug68")
     clip = clip_space(points, stack_views(flat, size, device).to_clip.view(P, K, 4, 4))
-    average = _average(seen, colour, labels)
-    return Sample(
-        *(v.unflatten(0, (P, K)) for v in average), clip[..., :2] / clip[..., 3:].clamp_min(1e-6), points
-    )
+    rgb, alpha, normal, depth, labels = (v.unflatten(0, (P, K)) for v in _average(seen, colour, labels))
+    landmarks = clip[..., :2] / clip[..., 3:].clamp_min(1e-6)
+    return Sample(rgb, alpha, normal, depth, labels, landmarks, points)
 
 
 @dataclass(frozen=True)
@@ -145,11 +144,17 @@ def _quarters(x: Tensor) -> list[Tensor]:
     return [x[..., i::SUPER, j::SUPER] for i in range(SUPER) for j in range(SUPER)]
 
 
+def _pooled(x: Tensor) -> Tensor:
+    """[..., H, W] -> sums of every pixel's samples; rows first: they lie in one piece."""
+    rows = functools.reduce(torch.add, (x[..., i::SUPER, :] for i in range(SUPER)))
+    return functools.reduce(torch.add, (rows[..., j::SUPER] for j in range(SUPER)))
+
+
 def _average(seen: _Seen, canvas: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Samples to pixels: means of colour and normals, the nearest surface's depth, the commonest label."""
     B, H, W = seen.face.shape
-    alpha = F.avg_pool2d((seen.face >= 0).to(canvas.dtype)[:, None], SUPER)
-    means = F.avg_pool2d(canvas.view(6, B, H, W), SUPER).transpose(0, 1) / alpha.clamp_min(1e-6)
+    alpha = _pooled((seen.face >= 0).to(canvas.dtype)) / SUPER**2
+    means = _pooled(canvas.view(6, B, H, W)) / (alpha * SUPER**2).clamp_min(1e-6)
     depths = _quarters(seen.depth)
     nearest = torch.stack(depths).amin(0)
     limit, total, count = nearest + SAME_SURFACE, torch.zeros_like(nearest), torch.zeros_like(nearest)
@@ -158,7 +163,8 @@ def _average(seen: _Seen, canvas: Tensor, numbers: Tensor) -> tuple[Tensor, Tens
         total, count = total + torch.where(same, depth, 0.0), count + same
     depth = torch.where(torch.isfinite(nearest), total / count.clamp_min(1), torch.inf)
     labels = _commonest(_quarters(numbers.view(B, H, W)))
-    return means[:, :3].contiguous(), alpha, F.normalize(means[:, 3:], dim=1), depth[:, None], labels
+    rgb, normal = (v.transpose(0, 1).contiguous() for v in (means[:3], unit(means[3:])))
+    return rgb, alpha[:, None], normal, depth[:, None], labels
 
 
 def _commonest(labels: list[Tensor]) -> Tensor:

@@ -79,7 +79,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-2)
 
 
-def _unit(v: Tensor) -> Tensor:
+def unit(v: Tensor) -> Tensor:
+    """Planes [3, ...] of length 1; zeros stay."""
     return v * v.square().sum(0).sqrt_().clamp_min_(1e-12).reciprocal_()
 
 
@@ -93,8 +94,8 @@ def shade(scene: Scene, kind: int, at: Samples) -> tuple[Tensor, Tensor]:
     corners = scene.crowd.corners.index_select(0, at.face)
     values = weighted_rows(scene.surface, corners, at.barycentric)
     eye = scene.views.eyes.index_select(1, at.view)
-    view = _unit(eye[:3] - values[3:6] * eye[3])
-    normal, place = _unit(values[:3]), _Place(scene, at, corners, view, values[6:])
+    view = unit(eye[:3] - values[3:6] * eye[3])
+    normal, place = unit(values[:3]), _Place(scene, at, corners, view, values[6:])
     colour, normal, labels = (_head if kind == HEAD else _extra)(place, normal, kind)
     return torch.cat([lights.develop(colour), normal]), labels
 
@@ -142,14 +143,14 @@ def _head(place: _Place, normal: Tensor, kind: int) -> tuple[Tensor, Tensor, Ten
     nearest = rows.gather(1, weights.argmax(1, keepdim=True))[:, 0]
     gloss = texture[6]
     turn = _of(scene.posed.rotation.permute(1, 2, 0), at.person)
-    normal = _unit(normal - (turn * texture[3:6]).sum(1))
+    normal = unit(normal - (turn * texture[3:6]).sum(1))
     wrap = torch.tensor(lights.SKIN_WRAP, device=view.device)[:, None] * (gloss > 0)
     facing = _dot(normal, view)
     wet = gloss > 2  # eyes: a sharp point; skin: a soft sheen; cloth, of gloss 0, none
     power, strength = torch.where(wet, 260.0, 18.0), 0.9 * torch.where(wet, 1.5, gloss)
 
     def shine(direction: Tensor, cosine: Tensor) -> Tensor:
-        mirror = _dot(normal, _unit(view + direction))
+        mirror = _dot(normal, unit(view + direction))
         return strength * lights.highlight(mirror, facing, power) * (cosine > 0)
 
     colour = place.lit(normal, lights.linear_of(texture[:3]), wrap, shine)
@@ -165,7 +166,7 @@ def _extra(place: _Place, normal: Tensor, kind: int) -> tuple[Tensor, Tensor, Te
     values = weighted_rows(scene.fabric, rows, at.barycentric)
     labels = crowd.labels.flatten().index_select(0, place.corners[:, 0])
     back = (_dot(normal, view) - 0.05).clamp_max_(0)
-    normal = _unit(normal - view * back * 1.2)
+    normal = unit(normal - view * back * 1.2)
     if kind == PLAIN:
         return place.lit(normal, lights.linear_of(values[:3].clamp(0, 1)), 0.0, None), normal, labels
     rows, weights = bilinear(values[6:8].remainder(1.0), *crowd.detail_shape)
@@ -173,10 +174,10 @@ def _extra(place: _Place, normal: Tensor, kind: int) -> tuple[Tensor, Tensor, Te
         rows += (at.person * (crowd.detail_shape[0] * crowd.detail_shape[1]))[:, None]
     strands = (crowd.detail[rows] * weights).sum(1)
     albedo = lights.linear_of((values[:3] * torch.exp(0.15 * strands)).clamp_(0, 1))
-    tangent, shift = _unit(values[3:6]), 0.07 * strands
+    tangent, shift = unit(values[3:6]), 0.07 * strands
 
     def shine(direction: Tensor, cosine: Tensor) -> Tensor:
-        half = _unit(view + direction)
+        half = unit(view + direction)
         white, tinted = lights.strand_highlight(_dot(tangent, half), _dot(normal, half), shift)
         reach = (cosine * 0.5 + 0.5).clamp_(0, 1)
         return 0.045 * white * reach + (0.55 * tinted * reach) * albedo
