@@ -16,7 +16,7 @@ from omega_cli.data.studio import cloth, hair
 from omega_cli.data.studio.atlas import Atlas, make_atlas
 from omega_cli.data.studio.glasses import Glasses, sample_glasses
 from omega_cli.data.studio.look import Draw, Look, sample_look
-from omega_cli.data.studio.noise import strand_noise
+from omega_cli.data.studio.noise import smoothstep, strand_noise
 from omega_cli.data.studio.occlusion import visibility
 from omega_cli.data.studio.skin import LABEL, Paint, beard_cover, paint
 from omega_cli.data.studio.styles import beard_style, style_of
@@ -290,9 +290,11 @@ def _extras(
         tint = ribbons.tint[:, None]
         t = ribbons.along[:, None] ** 2
         colour = look.hair + t * (look.tips - look.hair)
-        pepper = ((tint * 12.9).sin() * 0.5 + 0.5 < 0.35 * look.grey).float()
-        colour = colour + 0.5 * pepper * (greys - colour)
-        colour = colour * (1 + 0.16 * tint) * (0.80 + 0.20 * ribbons.along[:, None].clamp(0, 0.3) / 0.3)
+        mixed = 4 * look.grey * (1 - look.grey)  # half grey is pepper and salt; all grey is one colour again
+        pepper = smoothstep((tint * 12.9).sin() * 0.5 + 0.5, 0.5 * mixed, 0.5 * mixed - 0.3)
+        colour = colour + 0.35 * mixed * pepper * (greys - colour)
+        colour = colour * (1 + (0.16 - 0.11 * look.grey) * tint)
+        colour = colour * (0.80 + 0.20 * ribbons.along[:, None].clamp(0, 0.3) / 0.3)
         if beard:
             colour = colour * torch.tensor([1.06, 0.97, 0.93])
         number = torch.full((len(colour),), LABEL["skin" if beard else "hair"])
