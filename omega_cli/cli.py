@@ -24,6 +24,7 @@ COMMANDS = {
     "render": ("omega_cli.render.command:command", "Pictures and films of the avatar."),
     "reenact": ("omega_cli.reenact.command:command", "Drive the avatar with a film of a face."),
     "evaluate": ("omega_cli.evaluate.command:command", "Measure the pipeline on a data set."),
+    "train": ("omega_cli.train.command:command", "Train the networks on people that the studio makes."),
     "studio": ("omega_cli.data.studio.command:command", "Generated people as multi-view ground truth."),
     "inspect": ("omega_cli.inspect.command:command", "What is fresh, stale, edited or missing, and why."),
     "doctor": ("omega_cli.doctor.command:command", "What runs here, and the commands that mend the rest."),

@@ -10,7 +10,11 @@ from ..options import opt
 
 @dataclass(frozen=True)
 class MvDiffuseConfig:
-    source: Literal["lift"] = opt("lift", "Where the views come from: lift = the photo on the fitted head.")
+    source: Literal["omega", "lift"] = opt(
+        "omega",
+        "Where the views come from: lift = the photo on the fitted head, omega = with a network on top.",
+    )
+    net: str = opt("", "A view network of your own (omega train); default: the one that comes with omega.")
     size: int = opt(512, "Side of each view, pixels.")
     half_extent: float = opt(0.21, "Half the side of the orthographic window, metres.")
     texture_size: int = opt(768, "Side of the intermediate UV texture, texels.")

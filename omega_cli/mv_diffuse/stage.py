@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from .. import weights
 from ..avatar import codecs, layout, record
 from ..avatar.layout import Avatar
 from ..console import Report
 from ..errors import OmegaError
 from ..head.assets import load_head
+from . import checkpoint
 from .config import MvDiffuseConfig
 from .lift import View, head_frame, lift_views
+from .network import ViewNet
+from .predict import predict_views
 from .views import canonical_cameras
 
 EDGE = 9  # px
@@ -37,20 +42,23 @@ def run(
     inputs += [crop] if crop.is_file() else []
     own = user_files(views, config.size) if views is not None else {}
     model = load_head()
+    learned = _load_network(config, report) if config.source == "omega" else None
+    digests = {"open_head": model.sha256} | ({} if learned is None else {"view_net": learned.sha256})
     with record.writing_stage(
         avatar, stage="mv-diffuse", folder=avatar.views, config=config, seed=seed,
-        inputs=[*inputs, *own.values()], weights={"open_head": model.sha256}, device=device, report=report,
-        force=force,
+        inputs=[*inputs, *own.values()], weights=digests, device=device, report=report, force=force,
     ) as out:  # fmt: skip
         params, camera = head_frame(
             model, codecs.load_params(source / layout.FLAME), codecs.load_cameras(source / layout.CAMERAS)[0]
         )
+        image = codecs.load_image(source / layout.SOURCE_IMAGE, 4)
+        labels = codecs.load_labels(source / layout.SOURCE_PARSING)
         lift = lift_views(
             model,
             params,
             camera,
-            codecs.load_image(source / layout.SOURCE_IMAGE, 4),
-            codecs.load_labels(source / layout.SOURCE_PARSING),
+            image,
+            labels,
             photo_area(codecs.load_json(crop) if crop.is_file() else None, camera.width, camera.height),
             canonical_cameras(config.size, config.half_extent),
             config.texture_size,
@@ -58,7 +66,13 @@ def run(
             config.mirror,
             torch.Generator().manual_seed(seed),
         )
-        for view in lift.views:
+        finished = lift.views
+        if learned is not None:
+            points = model.landmark_points(model(params).vertices[0], "ibug68")
+            finished = predict_views(
+                learned.net, lift.views, image, labels, camera, points, learned.size, device
+            )
+        for view in finished:
             write_view(out.path, view, own)
         codecs.save_cameras(out.path / layout.CAMERAS, [view.camera for view in lift.views])
         sheet = [codecs.load_image(out.path / layout.view_rgb(v.camera.id), 3) for v in lift.views]
@@ -70,6 +84,23 @@ def run(
             f", {len(own)} files yours" if own else ""
         )
     return avatar.views
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A view network, the picture size that it was trained at, px, and the file's digest."""
+
+    net: ViewNet
+    size: int
+    sha256: str
+
+
+def _load_network(config: MvDiffuseConfig, report: Report) -> Learned:
+    path = Path(config.net) if config.net else weights.resolve("view_net", report)
+    if not path.is_file():
+        raise OmegaError(f"There is no view network {path}.", "Leave --net out, or train one: omega train.")
+    net, about = checkpoint.from_bytes(path.read_bytes(), str(path))
+    return Learned(net, int(str(about.get("size", 192))), weights.sha256_of(path))
 
 
 def photo_area(crop: dict | None, width: int, height: int) -> torch.Tensor:  # [H, W] bool

@@ -1,0 +1,154 @@
+"""What the view network is told of a head, and how its answer becomes views.
+
+Channels of a target view's input: the lift's colour, normal, mask, trust and depth, then the aligned photo
+with what its parsing says. A seventh view is the aligned photo alone. All in [-1, 1] or [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry.camera import Camera
+from .lift import View
+from .texture import CLOTH, HAIR_LIKE, is_in
+
+LIFT_CHANNELS, PHOTO_CHANNELS = 9, 7
+INPUTS = LIFT_CHANNELS + PHOTO_CHANNELS
+OUTPUTS = 7  # colour, normal, alpha
+DEPTH_RANGE = 0.2  # m: depths are divided by it
+FAINT = 0.06  # change of coverage that counts as none  # ours
+RIM = 0.3  # coverage below which a pixel's own colour is not told from white  # ours
+EDGE = 3.0  # how much harder the outline becomes  # ours
+SHARP = 0.15  # change of colour at which the lift's own fine detail has faded  # ours
+
+
+def lift_maps(views: Sequence[View], size: int) -> Tensor:  # [K, 9, size, size] in [0, 1]
+    """The lift as images: rgb on white, normal * 0.5 + 0.5, mask, trust, depth * 0.5 + 0.5."""
+    rows = []
+    for view in views:
+        inside = (view.depth != 0).to(view.rgb)
+        normal = (view.normal * inside) * 0.5 + 0.5
+        depth = (view.depth / DEPTH_RANGE).clamp(-1, 1) * 0.5 + 0.5
+        rows.append(torch.cat([view.rgb, normal, view.mask, view.trust, depth]))
+    maps = torch.stack(rows)
+    return maps if maps.shape[-1] == size else F.interpolate(maps, (size, size), mode="area")
+
+
+def photo_maps(
+    rgba: Tensor,  # [4, H, W] straight
+    labels: Tensor,  # [H, W]
+    camera: Camera,  # the photo's, in the head frame
+    front: Camera,  # the canonical front view
+    points: Tensor,  # [N, 3] m, landmarks of the fitted head
+    size: int,
+) -> Tensor:  # [7, size, size] in [0, 1]
+    """The photo moved, turned and scaled until its landmarks lie where the front view has them.
+
+    Channels: rgb on white, alpha, then where the parsing says hair, cloth, and anything else of the head.
+    """
+    own, aim = camera.project(points)[0], front.resized(size, size).project(points)[0]
+    alpha = rgba[3:]
+    hair = is_in(labels, HAIR_LIKE).to(rgba)[None] * alpha
+    cloth = (labels == CLOTH).to(rgba)[None] * alpha
+    stack = torch.cat([rgba[:3] * alpha, alpha, hair, cloth, (alpha - hair - cloth).clamp_min(0)])
+    height, width = labels.shape
+    turn, shift, scale = similarity(aim, own)
+    if scale > 1:  # the front view is coarser than the photo: average first
+        sigma = 0.45 * float(scale)
+        stack = _blurred(stack, sigma)
+    y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+    at = scale * torch.stack([x, y], -1).to(rgba) @ turn.T + shift
+    grid = at / at.new_tensor([width, height]) * 2 - 1
+    moved = F.grid_sample(stack[None], grid[None], padding_mode="zeros", align_corners=False)[0]
+    return torch.cat([moved[:3] + 1 - moved[3:4], moved[3:]]).clamp(0, 1)
+
+
+def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(R [2, 2], t [2], s []) with target = s R source + t in the least squares (Umeyama 1991)."""
+    a, b = source.double() - source.double().mean(0), target.double() - target.double().mean(0)
+    u, d, v = torch.linalg.svd(b.T @ a)
+    sign = torch.tensor([1.0, float(torch.sign(torch.det(u @ v)))], dtype=torch.double)
+    turn = u @ torch.diag(sign) @ v
+    scale = (d * sign).sum() / a.square().sum()
+    shift = target.double().mean(0) - scale * turn @ source.double().mean(0)
+    return turn.to(source), shift.to(source), scale.to(source)
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:  # [C, H, W]
+    radius = max(1, round(2.5 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, -1)
+    rows = F.conv2d(images[:, None], kernel[..., None, :], padding=(0, radius))
+    return F.conv2d(rows, kernel[..., None], padding=(radius, 0))[:, 0]
+
+
+def network_input(lift: Tensor, photo: Tensor) -> Tensor:
+    """lift [B, K, 9, h, w], photo [B, 7, h, w], both in [0, 1] -> [B, K + 1, 16, h, w] for the network."""
+    signed = lift.new_tensor([2.0, 2, 2, 2, 2, 2, 2, 1, 2]).view(9, 1, 1)
+    told = torch.cat(
+        [lift * signed - (signed - 1), _signed_photo(photo)[:, None].expand(-1, lift.shape[1], -1, -1, -1)], 2
+    )
+    alone = torch.cat([torch.zeros_like(lift[:, :1]), _signed_photo(photo)[:, None]], 2)
+    return torch.cat([told, alone], 1)
+
+
+def _signed_photo(photo: Tensor) -> Tensor:
+    return torch.cat([photo[:, :3] * 2 - 1, photo[:, 3:]], 1)
+
+
+def base_of(lift: Tensor) -> Tensor:
+    """[.., 9, h, w] lift maps -> [.., 7, h, w]: what the network's residual is added to. Colour in
+    [0, 1], normal in [-1, 1] (0 where empty), alpha in [0, 1]."""
+    return torch.cat([lift[..., :3, :, :], lift[..., 3:6, :, :] * 2 - 1, lift[..., 6:7, :, :]], -3)
+
+
+def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
+    """The view with the network's residual: made coarse, laid on fine.
+
+    Fine detail is the lift's own; it fades where the network changes the colour, for there it belongs to
+    something else. Where the photo saw the surface straight the colour stays the photo's, as far as the
+    network agrees that there is a surface. Flecks beside the head go. Zero residual gives the view back.
+    """
+    if not residual.any():
+        return view
+    size = view.rgb.shape[-1]
+    change = F.interpolate(residual[None], (size, size), mode="bicubic", align_corners=False)[0]
+    mask = (view.mask + F.softshrink(change[6:], FAINT)).clamp(0, 1)
+    mask = mask * main_part(mask)
+    coarse = _low(view.rgb, residual.shape[-1])
+    keep = torch.exp(-change[:3].abs().amax(0, keepdim=True) / SHARP)
+    painted = coarse + change[:3] + (view.rgb - coarse) * keep
+    own = view.trust * (mask / view.mask.clamp_min(1e-3)).clamp(0, 1)
+    rgb = own * view.rgb + (1 - own) * painted
+    # The network's rims are as soft as its pixels are wide: their colour without the white, a harder edge.
+    bare = (rgb - (1 - mask)) / mask.clamp_min(RIM)
+    mask = ((mask - 0.5) * EDGE + 0.5).clamp(0, 1)
+    rgb = bare.clamp(0, 1) * mask + 1 - mask
+    inside = (view.depth != 0).to(view.rgb)
+    normal = F.normalize(view.normal * inside + change[3:6], dim=0, eps=1e-4)
+    normal = torch.where(mask > FAINT, normal, 1.0)
+    return View(view.camera, rgb.clamp(0, 1), normal, mask, view.trust, view.depth)
+
+
+def main_part(mask: Tensor) -> Tensor:  # [1, H, W] -> [1, H, W] of 0 and 1
+    """The largest connected part of the mask, and its soft rim."""
+    solid = (mask[0] > 0.3).numpy().astype(np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(solid)
+    if len(stats) < 2:
+        return torch.ones_like(mask)
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    near = cv2.dilate((parts == largest).astype(np.uint8), np.ones((7, 7), np.uint8))
+    return torch.from_numpy(near)[None].to(mask)
+
+
+def _low(image: Tensor, size: int) -> Tensor:
+    """What of an image [C, H, W] a picture of `size` px can show."""
+    small = F.interpolate(image[None], (size, size), mode="area")
+    return F.interpolate(small, image.shape[-2:], mode="bicubic", align_corners=False)[0]

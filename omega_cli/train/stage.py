@@ -1,0 +1,180 @@
+"""train, files in, files out: a run folder with config, log, scores, pictures and the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import omega_cli
+from omega_cli.avatar import codecs
+from omega_cli.console import Report
+from omega_cli.errors import OmegaError
+from omega_cli.metrics.lpips import Lpips, load_lpips
+from omega_cli.mv_diffuse import checkpoint
+from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
+from omega_cli.train.config import PRESETS, TrainConfig
+from omega_cli.train.views import makers, scoring
+from omega_cli.train.views.loop import LoopConfig, train
+from omega_cli.train.views.pool import Pool
+
+WEIGHTS, METRICS = "view_net.safetensors", "metrics.jsonl"
+TINY_NET = ViewNetConfig(channels=(32, 32, 64), width=64, layers=1, embedding=32, positions=4)
+SHEET_SAMPLES = 6
+
+
+def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0, report: Report) -> Path:
+    """Train and return the weights' path. Under torchrun every process trains, the first one writes."""
+    config = _with_preset(config)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    place = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device)
+    if config.stage == "samples":
+        return _only_samples(config, output, seed, report)
+    if world > 1:
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    torch.manual_seed(seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    output.mkdir(parents=True, exist_ok=True)
+    samples, scored = output / "samples", output / "score"
+    processes = _start_makers(config, samples, scored, seed) if rank == 0 else []
+    samples.mkdir(exist_ok=True)
+    net = _network(config)[0].to(place, memory_format=torch.channels_last)
+    pool = Pool(samples, config.pool, config.size, place)
+    looks = _lpips("vgg", config, place, report) if config.perceptual else None
+    judge = _lpips("alex", config, place, report) if config.score_heads or config.score_hair else None
+    if rank == 0:
+        codecs.save_json(output / "config.json", _record(config, seed, world))
+
+    def on_score(mean: ViewNet, step: int, seconds: float) -> None:
+        if judge is not None:
+            row = {"step": step, "seconds": round(seconds, 1)} | scoring.score(mean, scored, judge, place)
+            with (output / "scores.jsonl").open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            report.note(_line(row))
+        (output / WEIGHTS).write_bytes(_bytes(mean, config, step, seconds))
+
+    if rank == 0 and judge is not None:
+        _await_scores(config, scored, processes)
+        codecs.save_json(output / "lift.json", scoring.score(None, scored, judge, place))
+    loop = LoopConfig(
+        seconds=config.seconds, batch=config.batch, rate=config.rate, perceptual=config.perceptual,
+        at_least=config.wait_for, compile=config.compile, seed=seed,
+    )  # fmt: skip
+    began = time.perf_counter()
+    with report.progress("train"):
+        mean = train(net, pool, looks, loop, output, on_score)
+    if rank == 0:
+        on_score(mean, -1, time.perf_counter() - began)
+        _sheet(mean, scored, output, place)
+    for process in processes:
+        process.terminate()
+    if world > 1:
+        dist.destroy_process_group()
+    return output / WEIGHTS
+
+
+def _only_samples(config: TrainConfig, output: Path, seed: int, report: Report) -> Path:
+    """Write samples until there are `config.most`, or until somebody stops it."""
+    samples = output / "samples"
+    processes = _start_makers(config, samples, output / "score", seed)
+    with report.progress("samples", config.most) as bar:
+        done = 0
+        while any(process.is_alive() for process in processes):
+            time.sleep(1)
+            now = sum(1 for _ in samples.glob("*.npy"))
+            bar.advance(now - done)
+            done = now
+    return samples
+
+
+def _with_preset(config: TrainConfig) -> TrainConfig:
+    plain = TrainConfig()
+    chosen = {k: v for k, v in PRESETS[config.preset].items() if getattr(config, k) == getattr(plain, k)}
+    return dataclasses.replace(config, **chosen)  # type: ignore[arg-type]
+
+
+def _network(config: TrainConfig) -> tuple[ViewNet, dict[str, Any]]:
+    if config.start:
+        path = Path(config.start)
+        if not path.is_file():
+            raise OmegaError(f"There are no weights {path}.", "Leave --start out to begin from the lift.")
+        net, about = checkpoint.from_bytes(path.read_bytes(), str(path))
+        return net.train(), about
+    return ViewNet(TINY_NET if config.preset == "tiny" else ViewNetConfig()), {}
+
+
+def _start_makers(config: TrainConfig, samples: Path, scored: Path, seed: int) -> list:
+    scored.mkdir(parents=True, exist_ok=True)
+    heads = config.score_heads if config.blends else 0
+    return makers.start(
+        makers.MakerConfig(
+            samples, config.size, blends=Path(config.blends) if config.blends else None,
+            held_out=scoring.HELD_OUT if config.hold_out else (), most=config.most,
+            portraits=Path(config.portraits) if config.portraits else None, first_seed=1_000_000 * (seed + 1),
+            score_folder=scored, score_tasks=tuple(scoring.tasks(heads, config.score_hair)),
+        ),
+        config.workers,
+    )  # fmt: skip
+
+
+def _await_scores(config: TrainConfig, scored: Path, processes: list) -> None:
+    """Scores compare runs, so all of their samples must be there."""
+    heads = config.score_heads if config.blends else 0
+    wanted = len(scoring.tasks(heads, config.score_hair))
+    while sum(1 for _ in scored.glob("*.npy")) < wanted:
+        if processes and not any(process.is_alive() for process in processes):
+            raise OmegaError("The sample makers ended early.", f"See failed-*.txt beside {scored}.")
+        time.sleep(0.5)
+
+
+def _lpips(net: Any, config: TrainConfig, place: torch.device, report: Report) -> Lpips:
+    return load_lpips(net, place, report)
+
+
+def _record(config: TrainConfig, seed: int, world: int) -> dict[str, Any]:
+    return {
+        "schema": "omega/train/1", "omega": omega_cli.__version__, "torch": torch.__version__, "seed": seed,
+        "processes": world, "config": dataclasses.asdict(config),
+    }  # fmt: skip
+
+
+def _bytes(net: ViewNet, config: TrainConfig, step: int, seconds: float) -> bytes:
+    sets = (
+        ["studio/*"] + (["valid/*"] if config.blends else []) + (["portraits/*"] if config.portraits else [])
+    )
+    return checkpoint.to_bytes(
+        net, trained_on=sets, size=config.size, step=step, seconds=round(seconds, 1),
+        held_out=list(scoring.HELD_OUT) if config.blends and config.hold_out else [],
+    )  # fmt: skip
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A score in one line."""
+    text = [f"{row['seconds']:.0f} s, step {row['step']}"]
+    for group in ("head", "hair"):
+        if group in row:
+            parts = [f"{name} {row[group][name]['all']:.3f}" for name in ("lpips", "psnr", "iou", "normal")]
+            text.append(f"{group}: " + ", ".join(parts))
+    return "; ".join(text)
+
+
+def _sheet(net: ViewNet, scored: Path, output: Path, place: torch.device) -> None:
+    """What the network makes of some scored samples, beside lift and truth."""
+    for group in ("head", "hair"):
+        paths = sorted(scored.glob(f"{group}-*.npy"))
+        chosen = paths[:: max(1, len(paths) // SHEET_SAMPLES)][:SHEET_SAMPLES]
+        pictures = []
+        for path in chosen:
+            pictures += scoring.rows(net, torch.from_numpy(np.load(path, allow_pickle=False)).to(place))
+        if pictures:
+            codecs.save_image(output / f"{group}.png", codecs.contact_sheet(pictures, columns=7))

@@ -1,0 +1,98 @@
+"""Processes that make training samples and write them into a folder, one file each."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from omega_cli.data.studio.look import Draw
+from omega_cli.data.studio.people import sample_person
+from omega_cli.mv_diffuse.lift import head_frame
+from omega_cli.train.views import portraits
+from omega_cli.train.views.samples import Studio, front_sample
+
+
+@dataclass(frozen=True)
+class MakerConfig:
+    """blends: a pack of VALID heads or None; blend_share of the people come from it, without `held_out`."""
+
+    folder: Path
+    size: int = 192
+    half_extent: float = 0.21
+    blends: Path | None = None
+    blend_share: float = 0.4
+    held_out: tuple[str, ...] = ()
+    shots: int = 2  # photos of each person
+    most: int = 1 << 30  # samples in all
+    first_seed: int = 0
+    portraits: Path | None = None
+    score_folder: Path | None = None
+    score_tasks: tuple[tuple[str, str | int, int], ...] = ()
+
+
+def work(config: MakerConfig, number: int, count: int) -> None:
+    """Worker `number` of `count`: people first_seed + number, + count, ... until `most` samples are there."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import cv2
+
+    cv2.setNumThreads(1)
+
+    with torch.inference_mode():
+        studio = Studio(config.size, config.half_extent, config.blends, config.held_out)
+        for name, who, k in config.score_tasks[number::count]:
+            rng = torch.Generator().manual_seed(k * 31 + 17)
+            if config.score_folder is None or (config.score_folder / f"{name}.npy").exists():
+                continue
+            if isinstance(who, str):
+                sample = studio.head(who, rng, 0.6)
+            else:
+                sample = studio.sample(sample_person(who, studio.sources), rng, 0.6)
+            _write(config.score_folder / f"{name}.npy", sample)
+        _make_fronts(config, studio, number, count)
+        seed = config.first_seed + number
+        while sum(1 for _ in config.folder.glob("*.npy")) < config.most:
+            try:
+                pick = Draw(torch.Generator().manual_seed(seed * 7 + 3)).uniform()
+                blend = config.blends is not None and pick < config.blend_share
+                for shot, sample in enumerate(studio.samples(seed, blend, config.shots)):
+                    kind = "blend" if blend else "person"
+                    _write(config.folder / f"{kind}-{seed:08d}-{shot}.npy", sample)
+            except Exception:  # one impossible person must not stop a training run
+                (config.folder / f"failed-{seed}.txt").write_text(traceback.format_exc())
+            seed += count
+
+
+def _make_fronts(config: MakerConfig, studio: Studio, number: int, count: int) -> None:
+    """This worker's part of the photographs."""
+    if config.portraits is None:
+        return
+    for portrait in portraits.read(config.portraits, portraits.names(config.portraits)[number::count]):
+        params, camera = head_frame(studio.sources.model, portrait.params, portrait.camera)
+        sample = front_sample(
+            studio.photographer, params, camera, portrait.rgba, portrait.labels, portrait.area, config.size
+        )
+        _write(config.folder / f"front-{portrait.name}.npy", sample)
+
+
+def _write(path: Path, sample: torch.Tensor) -> None:
+    """A file that appears whole: readers poll the folder."""
+    scratch = path.with_suffix(".writing")
+    with scratch.open("wb") as stream:
+        np.save(stream, sample.numpy())
+    scratch.rename(path)
+
+
+def start(config: MakerConfig, count: int) -> list:
+    """`count` worker processes, already running. Daemons: they end with the caller."""
+    context = torch.multiprocessing.get_context("spawn")
+    config.folder.mkdir(parents=True, exist_ok=True)
+    processes = [context.Process(target=work, args=(config, i, count), daemon=True) for i in range(count)]
+    for process in processes:
+        process.start()
+    return processes
