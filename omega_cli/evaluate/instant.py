@@ -147,12 +147,10 @@ def _compared(
 def _rig(bench: Bench, home: Path, name: str, meter: Meter) -> Rig:
     """The avatar of one variant, made where it is not; an ablation starts from a copy of the full one."""
     avatar, picture = home / slug(name) / "avatar", home / layout.EVALUATED_SOURCE
-    settings = bench.variants.get(name, {})
     if name != "full" and not avatar.exists():
         shutil.copytree(home / "full" / "avatar", avatar)
-    first = next((step for step in pipeline.NAMES if step in settings), None)
     pipeline.make_avatar(
-        record.create_avatar(avatar, picture), picture, settings=settings, from_stage=first,
+        record.create_avatar(avatar, picture), picture, settings=bench.variants.get(name, {}),
         until_stage="decode", device=bench.device, seed=bench.seed, report=meter,
     )  # fmt: skip
     return load_rig(layout.Avatar(avatar), bench.device)

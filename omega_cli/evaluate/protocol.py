@@ -52,9 +52,12 @@ VALID_IDENTITIES = (
     "X_AIAN_M_1", "X_MENA_F_1", "X_NHPI_F_2", "X_NHPI_F_3", "X_NHPI_M_1",
 )  # fmt: skip
 
-STUDIO_IDENTITIES = ("0001", "0003", "0007", "0010", "0014", "0017", "0022", "0033")
-"""Seeds of generated people, chosen to differ: fair to deep skin, 18 to 72 years, bald, buzz cut, afro, bun,
-long straight and long curled hair, stubble, full beards, three with glasses.  # ours"""
+STUDIO_IDENTITIES = (
+    "99000001", "99000005", "99000021", "99000024", "99000032", "99000035", "99000048", "99000126",
+)  # fmt: skip
+"""Seeds of generated people, chosen to differ: fair to deep skin, 19 to 74 years, bald, grey buzz cut, receding,
+side part, afro, bun, long straight and long curled hair, two full beards, three with glasses. Training counts
+seeds from 0 and stays below 90 million: none of these may be trained on.  # ours"""
 STUDIO_SEQUENCE = "studio"
 
 

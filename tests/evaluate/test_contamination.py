@@ -33,11 +33,24 @@ def test_patterns_name_sets_and_people(tmp_path: Path) -> None:
     assert contamination.seen_by("studio", "017", files) == []
 
 
+def test_who_was_held_out_was_not_trained_on(tmp_path: Path) -> None:
+    """By name alone, as a training run lists them, or by set."""
+    own = weight_file(
+        tmp_path / "net.safetensors",
+        {"trained_on": '["studio/*", "valid/*"]', "held_out": '["Asian_F_3", "studio/9???????"]'},
+    )
+    for dataset, identity, trained in (
+        ("valid", "Asian_F_3", False), ("valid", "Asian_F_1", True),
+        ("studio", "99000001", False), ("studio", "0010", True), ("nersemble", "017", False),
+    ):  # fmt: skip
+        assert bool(contamination.seen_by(dataset, identity, [own])) == trained, identity
+
+
 @pytest.mark.parametrize("text", ["nersemble/*", '{"a": 1}', "[1]"])
 def test_metadata_that_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
     path = weight_file(tmp_path / "w.safetensors", {"trained_on": text})
     with pytest.raises(OmegaError, match="trained_on is no JSON list"):
-        contamination.trained_on(path)
+        contamination.claims(path)
 
 
 def test_the_avatars_own_records_say_which_weights_it_used(
