@@ -55,9 +55,9 @@ VALID_IDENTITIES = (
 STUDIO_IDENTITIES = (
     "99000001", "99000005", "99000021", "99000024", "99000032", "99000035", "99000048", "99000126",
 )  # fmt: skip
-"""Seeds of generated people, chosen to differ: fair to deep skin, 19 to 74 years, bald, grey buzz cut, receding,
-side part, afro, bun, long straight and long curled hair, two full beards, three with glasses. Training counts
-seeds from 0 and stays below 90 million: none of these may be trained on.  # ours"""
+"""Seeds of generated people, chosen to differ: fair to deep skin, 19 to 74 years, bald, grey buzz cut,
+receding, side part, afro, bun, long straight and long curled hair, two full beards, three with glasses.
+Training counts seeds from 0 and stays below 90 million: none of these may be trained on.  # ours"""
 STUDIO_SEQUENCE = "studio"
 
 
