@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omega_cli.data.studio import cloth, hair
+from omega_cli.data.studio import cloth, hair, hats
 from omega_cli.data.studio.atlas import Atlas, make_atlas
 from omega_cli.data.studio.glasses import Glasses, sample_glasses
+from omega_cli.data.studio.hats import Hat
 from omega_cli.data.studio.look import Draw, Look, sample_look
 from omega_cli.data.studio.noise import smoothstep, strand_noise
 from omega_cli.data.studio.occlusion import visibility
@@ -140,9 +141,10 @@ def sample_person(seed: int, sources: Sources) -> Person:
     canonical = model.identity(betas, offsets)
     normals = vertex_normals(canonical, model.faces)
     torso = cloth.shoulders(canonical, model.faces, model.regions["boundary"], look, Draw(generator(seed, 4)))
-    strands, curl = _grow_all(sources, seed, look, painted, canonical, normals, torso)
+    hat = _hat(model, canonical, look, Draw(generator(seed, 10)))
+    strands, curl = _grow_all(sources, seed, look, painted, canonical, normals, torso, hat is not None)
     worn = _glasses(model, canonical, Draw(generator(seed, 9))) if look.glasses else None
-    extras = _extras(strands, torso, worn, look)
+    extras = _extras(strands, torso, worn, hat, look)
     every = torch.cat([canonical, extras.vertices])
     faces = torch.cat([model.faces, extras.faces + len(canonical)])
     rows = generator(seed, 6)
@@ -228,8 +230,9 @@ def _grow_all(
     canonical: Tensor,
     normals: Tensor,
     torso: cloth.Torso,
+    covered: bool,
 ) -> tuple[list[tuple[hair.Ribbons, bool]], float]:
-    """Ribbons of hair and beard (True: a beard), and the hair's curl."""
+    """Ribbons of hair and beard (True: a beard), and the hair's curl. covered: by a hat."""
     model = sources.model
     draw = Draw(generator(seed, 7))
     anchors = _anchors(model, canonical, normals, torso)
@@ -238,7 +241,12 @@ def _grow_all(
     rng = generator(seed, 8)
     if style is not None:
         density = _at_faces(model, painted.hair).clamp_min(0) ** 1.5
-        roots = hair.sample_roots(canonical, normals, model.faces, density, style.strands, rng)
+        count = style.strands
+        if covered:  # what grows under a hat is not seen
+            free = density * (hats.above_brim(model.v_template[model.faces].mean(1)) < 0)
+            count = max(1, int(count * float(free.sum() / density.sum().clamp_min(1e-6))))
+            density = free + 1e-9
+        roots = hair.sample_roots(canonical, normals, model.faces, density, count, rng)
         grown = hair.grow(roots, style, anchors, rng)
         out.append((hair.ribbons(grown, rng), False))
         if style.tail == "bun":
@@ -266,8 +274,18 @@ def _glasses(model: HeadModel, canonical: Tensor, draw: Draw) -> Glasses:
     return sample_glasses(model.landmark_points(canonical, "ibug68"), canonical, (ears[0], ears[1]), draw)
 
 
+def _hat(model: HeadModel, canonical: Tensor, look: Look, draw: Draw) -> Hat | None:
+    if not hats.wears(look.style, draw):
+        return None
+    return hats.sample_hat(canonical, model.regions["skin"] & ~model.regions["ears"], draw)
+
+
 def _extras(
-    grown: list[tuple[hair.Ribbons, bool]], torso: cloth.Torso, worn: Glasses | None, look: Look
+    grown: list[tuple[hair.Ribbons, bool]],
+    torso: cloth.Torso,
+    worn: Glasses | None,
+    hat: Hat | None,
+    look: Look,
 ) -> Extras:
     count = len(torso.vertices)
     zero = torch.zeros(count)
@@ -312,20 +330,23 @@ def _extras(
         )
         faces.append(ribbons.faces + start)
         start += len(colour)
-    if worn is not None:
-        count = len(worn.vertices)
+    solid = [] if worn is None else [(worn, worn.colour.expand(len(worn.vertices), 3), "glasses")]
+    solid += [] if hat is None else [(hat, hat.colours, "hat")]
+    for thing, colours, name in solid:
+        count = len(thing.vertices)
         parts.append(
             (
-                worn.vertices,
-                worn.normals,
-                worn.normals,
-                worn.colour.expand(count, 3),
+                thing.vertices,
+                thing.normals,
+                thing.normals,
+                colours,
                 torch.zeros(count, 2),
                 torch.zeros(count),
-                torch.full((count,), LABEL["glasses"]),
-                torch.full((count,), worn.root),
+                torch.full((count,), LABEL[name]),
+                torch.full((count,), thing.root),
             )
         )
-        faces.append(worn.faces + start)
+        faces.append(thing.faces + start)
+        start += count
     v, n, t, c, uv, is_hair, labels, roots = (torch.cat(column) for column in zip(*parts, strict=True))
     return Extras(v, n, t, c, uv, is_hair, labels, torch.cat(faces), roots)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from omega_cli.data.studio.hats import wears
 from omega_cli.data.studio.light import studio_light
-from omega_cli.data.studio.look import sample_look
+from omega_cli.data.studio.look import Draw, sample_look
 from omega_cli.data.studio.people import Person, Sources, generator, load_sources, sample_person
 from omega_cli.data.studio.scene import Sample, render_sample
 from omega_cli.geometry.camera import Camera, orthographic
@@ -25,13 +26,19 @@ def sources() -> Sources:
 
 @pytest.fixture(scope="session")
 def people(sources: Sources) -> dict[str, Person]:
-    """The first seed of each kind of hair, one of them bearded."""
+    """The first seed of each kind of hair, without a hat, one of them bearded, the bald
+    one without glasses."""
     looks = {seed: sample_look(generator(seed, 1)) for seed in range(400)}
     found = {}
     for name, styles in WANTED.items():
         beard = name == "short"
         fits = (
-            s for s, look in looks.items() if look.style in styles and (look.beard == "full beard") == beard
+            s
+            for s, look in looks.items()
+            if look.style in styles
+            and (look.beard == "full beard") == beard
+            and not (name == "bald" and look.glasses)
+            and not wears(look.style, Draw(generator(s, 10)))
         )
         found[name] = sample_person(next(fits), sources)
     return found

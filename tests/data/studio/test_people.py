@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from omega_cli.avatar.layout import PARSING_LABELS
+from omega_cli.data.studio import hats
 from omega_cli.data.studio.light import studio_light
 from omega_cli.data.studio.look import STYLES, Draw, sample_look
 from omega_cli.data.studio.people import Person, Sources, generator, sample_person
@@ -136,3 +137,17 @@ def test_ribbons_are_fixed_to_the_head(people: dict[str, Person]) -> None:
         if len(roots):
             gap = person.canonical[roots][:, 1].min()
             assert gap > -0.06  # no hair of the head grows below the nape
+
+
+def test_a_hat_covers_the_crown(sources: Sources, ring: list[Camera]) -> None:
+    """At least three people in a hundred wear one; it lies outside the skull and leaves the face free."""
+    looks = {seed: sample_look(generator(seed, 1)) for seed in range(400)}
+    hatted = [s for s, look in looks.items() if hats.wears(look.style, Draw(generator(s, 10)))]
+    assert 0.03 < len(hatted) / 400 < 0.12
+    person = sample_person(hatted[0], sources)
+    labels = render_sample(person, person.model.zeros(), ring, studio_light(), SIZE).labels
+    assert min((view == LABEL["hat"]).sum() for view in labels) > 400
+    rows = torch.nonzero(labels[0])[:, 0]
+    crown = labels[0, rows.min() : rows.min() + 6]
+    assert (crown[crown > 0] == LABEL["hat"]).float().mean() > 0.95  # nothing comes through
+    assert (labels[0] == LABEL["brows"]).sum() > 8 and (labels[0] == LABEL["ears"]).sum() > 8
