@@ -7,6 +7,7 @@ take it from the same pictures by landmarks alone. Shape and colour come from th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from omega_cli.geometry.camera import Camera
 
 LEAST_VIEWS = 2
+LEAST_SPREAD_DEG = 15.0  # ours: cameras closer together agree about any depth, right or wrong
 STRAY = 0.5  # ours: a camera is left out when the others then agree this much better
 
 
@@ -60,7 +62,8 @@ def triangulate(
     """Points [L, 3] nearest (least squares) to their rays, and the root mean square error [V] px per camera.
 
     A camera that sees the points elsewhere is left out, one after the other, while that brings the error of
-    the others below STRAY times what it was. Raises ValueError for fewer than LEAST_VIEWS cameras.
+    the others below STRAY times what it was, and they can still judge depth (`wide_enough`). Raises
+    ValueError for fewer than LEAST_VIEWS cameras.
     """
     if len(cameras) < LEAST_VIEWS:
         raise ValueError(f"triangulation needs {LEAST_VIEWS} cameras, got {len(cameras)}")
@@ -76,12 +79,23 @@ def triangulate(
     points, error = solve(used)
     while len(used) > LEAST_VIEWS:
         rests = [[j for j in used if j != i] for i in used]
+        rests = [rest for rest in rests if wide_enough([cameras[j] for j in rest])]
+        if not rests:
+            break
         best = min(rests, key=lambda rest: float(solve(rest)[1][rest].mean()))
         fewer, fewer_error = solve(best)
         if fewer_error[best].mean() >= STRAY * error[used].mean():
             break
         used, points, error = best, fewer, fewer_error
     return points, error
+
+
+def wide_enough(cameras: Sequence[Camera]) -> bool:
+    """Whether two of the cameras look from LEAST_SPREAD_DEG apart or more."""
+    if len(cameras) < LEAST_VIEWS:
+        return False
+    forward = torch.stack([camera.forward.double().cpu() for camera in cameras])
+    return bool((forward @ forward.T).min() <= math.cos(math.radians(LEAST_SPREAD_DEG)))
 
 
 def _nearest(cast: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from omega_cli.evaluate import regions
-from omega_cli.evaluate.alignment import LEAST_VIEWS, Similarity, azimuth_elevation, similarity, triangulate
+from omega_cli.evaluate.alignment import (
+    LEAST_VIEWS,
+    Similarity,
+    azimuth_elevation,
+    similarity,
+    triangulate,
+    wide_enough,
+)
 from omega_cli.evaluate.frames import Pictures, View, compose
 from omega_cli.evaluate.protocol import Protocol
 from omega_cli.gaussians.model import Gaussians
@@ -100,7 +107,7 @@ def place(rig: Rig, truths: Sequence[Truth]) -> tuple[Similarity, float]:
     """Where the avatar's head stands in the cameras' world, and the RMS distance (m) of the landmarks there.
 
     A landmark network guesses what it does not see: cameras that turn out to look at the face from more than
-    SIDE_DEG are left out and the rest place the head again, where two remain.
+    SIDE_DEG are left out and the rest place the head again, where they can.
     Raises NotPlaced where fewer than two pictures show a face.
     """
     seen = [(truth.points, truth.camera) for truth in truths if truth.points is not None]
@@ -113,7 +120,7 @@ def place(rig: Rig, truths: Sequence[Truth]) -> tuple[Similarity, float]:
         in_world = triangulate([points[valid] for points, _ in seen], [camera for _, camera in seen])[0]
         found = similarity(on_head, in_world)
         near = [one for one in seen if _off_face_deg(found.seen_by(one[1])) <= SIDE_DEG]
-        if not LEAST_VIEWS <= len(near) < len(seen):
+        if len(near) == len(seen) or not wide_enough([camera for _, camera in near]):
             return found, float((found(on_head) - in_world).square().sum(1).mean().sqrt())
         seen = near
 

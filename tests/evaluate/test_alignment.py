@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from omega_cli.evaluate.alignment import Similarity, azimuth_elevation, similarity, triangulate
+from omega_cli.evaluate.alignment import Similarity, azimuth_elevation, similarity, triangulate, wide_enough
 from omega_cli.geometry.camera import orthographic, perspective
 from omega_cli.geometry.rotation import axis_angle_to_matrix
 
@@ -57,3 +57,17 @@ def test_directions_are_those_of_the_orbit() -> None:
     for azimuth, elevation in ((0, 0), (90, 0), (-45, 30), (170, -15)):
         found = azimuth_elevation(orthographic(azimuth, 64, 0.2, elevation_deg=elevation))
         assert found == pytest.approx((azimuth, elevation), abs=1e-3)
+
+
+def test_two_cameras_side_by_side_do_not_outvote_the_third() -> None:
+    """Neighbours agree about any depth: the camera that alone can judge it stays, though it looks stray."""
+    cameras = [perspective(a, 256, 0.2) for a in (0, 3, -45)]
+    g = torch.Generator().manual_seed(2)
+    pixels = [c.to("cpu", torch.float64).project(POINTS)[0] for c in cameras]
+    pixels = [p + 2 * torch.randn(p.shape, generator=g, dtype=p.dtype) for p in pixels]
+    pixels[2] += 4.0  # a landmark network's own shift at three quarters
+    points, _ = triangulate(pixels, cameras)
+    assert float((points - POINTS).norm(dim=1).mean()) < 0.01  # m; the neighbours alone: 0.03 and more
+    alone, _ = triangulate(pixels[:2], cameras[:2])
+    assert float((alone - POINTS).norm(dim=1).mean()) > 0.03
+    assert not wide_enough(cameras[:2]) and wide_enough(cameras) and not wide_enough(cameras[2:])
