@@ -61,6 +61,13 @@ EVALUATED_SOURCE = "source.png"
 EVALUATED_ROWS = "rows.json"
 EVALUATED_SUMMARY = "summary.json"
 
+# what `omega train` writes into a run folder
+RUN_CONFIG = "config.json"
+RUN_LOG = "metrics.jsonl"
+RUN_SCORES = "scores.jsonl"
+RUN_BASE_SCORES = "base.json"
+VIEW_NET = "view_net.safetensors"
+
 
 def view_rgb(azimuth: str) -> str:
     """Colour of one view, inside views/."""

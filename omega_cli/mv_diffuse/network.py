@@ -29,6 +29,12 @@ class ViewNetConfig:
     views: int = 7
 
 
+def _silence(layer: nn.Conv2d) -> None:
+    """Start at zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ConvBlock(nn.Module):
     """Two 3 x 3 convolutions with a skip; scale and shift of the second norm are each view's own."""
 
@@ -39,8 +45,7 @@ class ConvBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _silence(self.conv2)
 
     def forward(self, x: Tensor, view: Tensor) -> Tensor:  # [N, C, h, w], [N, embedding]
         h = self.conv1(F.silu(self.norm1(x)))
@@ -57,8 +62,9 @@ class TokenBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.q_norm, self.k_norm = nn.LayerNorm(64), nn.LayerNorm(64)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        for layer in (self.out, self.mlp[2]):
+        last = nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), last)
+        for layer in (self.out, last):
             nn.init.normal_(layer.weight, std=0.006)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, N, D]
@@ -93,8 +99,7 @@ class ViewNet(nn.Module):
         self.grow0 = nn.Conv2d(b, a, 3, padding=1)
         self.up0 = nn.ModuleList([ConvBlock(2 * a, a, e), ConvBlock(a, a, e)])
         self.last_norm, self.last = nn.GroupNorm(16, a), nn.Conv2d(a, 4 * OUTPUTS, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        _silence(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         B, K = x.shape[:2]

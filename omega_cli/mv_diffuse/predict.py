@@ -31,7 +31,7 @@ def predict_views(
     lift = lift_maps(views, size)[None].to(device)
     photo = photo_maps(rgba, labels, camera, views[0].camera, points, size)[None].to(device)
     on_gpu = torch.device(device).type == "cuda"
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device)
     with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
         residual = net(network_input(lift, photo))[0]
     residual = residual.float().cpu()

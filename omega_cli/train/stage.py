@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 import omega_cli
-from omega_cli.avatar import codecs
+from omega_cli.avatar import codecs, layout
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
 from omega_cli.metrics.lpips import Lpips, load_lpips
@@ -25,7 +25,6 @@ from omega_cli.train.views import makers, scoring
 from omega_cli.train.views.loop import LoopConfig, train
 from omega_cli.train.views.pool import Pool
 
-WEIGHTS, METRICS = "view_net.safetensors", "metrics.jsonl"
 TINY_NET = ViewNetConfig(channels=(32, 32, 64), width=64, layers=1, embedding=32, positions=4)
 SHEET_SAMPLES = 6
 
@@ -48,31 +47,32 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
     samples, scored = output / "samples", output / "score"
     processes = _start_makers(config, samples, scored, seed) if rank == 0 else []
     samples.mkdir(exist_ok=True)
-    net = _network(config)[0].to(place, memory_format=torch.channels_last)
+    net = _network(config)[0].to(place)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pool = Pool(samples, config.pool, config.size, place)
     looks = _lpips("vgg", config, place, report) if config.perceptual else None
     judge = _lpips("alex", config, place, report) if config.score_heads or config.score_hair else None
     if rank == 0:
-        codecs.save_json(output / "config.json", _record(config, seed, world))
+        codecs.save_json(output / layout.RUN_CONFIG, _record(config, seed, world))
 
     def on_score(mean: ViewNet, step: int, seconds: float) -> None:
         if judge is not None:
             row = {"step": step, "seconds": round(seconds, 1)} | scoring.score(mean, scored, judge, place)
-            with (output / "scores.jsonl").open("a") as stream:
+            with (output / layout.RUN_SCORES).open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
             report.note(_line(row))
-        (output / WEIGHTS).write_bytes(_bytes(mean, config, step, seconds))
+        (output / layout.VIEW_NET).write_bytes(_bytes(mean, config, step, seconds))
 
     if rank == 0 and judge is not None:
         _await_scores(config, scored, processes)
-        codecs.save_json(output / "lift.json", scoring.score(None, scored, judge, place))
+        codecs.save_json(output / layout.RUN_BASE_SCORES, scoring.score(None, scored, judge, place))
     loop = LoopConfig(
         seconds=config.seconds, batch=config.batch, rate=config.rate, perceptual=config.perceptual,
         at_least=config.wait_for, compile=config.compile, seed=seed,
     )  # fmt: skip
     began = time.perf_counter()
     with report.progress("train"):
-        mean = train(net, pool, looks, loop, output, on_score)
+        mean = train(net, pool, looks, loop, output / layout.RUN_LOG, on_score)
     if rank == 0:
         on_score(mean, -1, time.perf_counter() - began)
         _sheet(mean, scored, output, place)
@@ -80,7 +80,7 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
         process.terminate()
     if world > 1:
         dist.destroy_process_group()
-    return output / WEIGHTS
+    return output / layout.VIEW_NET
 
 
 def _only_samples(config: TrainConfig, output: Path, seed: int, report: Report) -> Path:
@@ -154,7 +154,7 @@ def _bytes(net: ViewNet, config: TrainConfig, step: int, seconds: float) -> byte
     )
     return checkpoint.to_bytes(
         net, trained_on=sets, size=config.size, step=step, seconds=round(seconds, 1),
-        held_out=list(scoring.HELD_OUT) if config.blends and config.hold_out else [],
+        held_out=["studio/9???????", *(f"valid/{n}" for n in scoring.HELD_OUT if config.hold_out)],
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from omega_cli.mv_diffuse.lift import head_frame
 from omega_cli.mv_diffuse.views import canonical_cameras
 from tests import toy
 
-CONFIG = MvDiffuseConfig(size=96, texture_size=192)
+CONFIG = MvDiffuseConfig(source="lift", size=96, texture_size=192)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_mirror_serves_the_side_that_the_photo_does_not_show(tmp_path):
     made = toy.make_toy_avatar(tmp_path / "toy")
     errors = {}
     for mirror in (True, False):
-        config = MvDiffuseConfig(size=96, texture_size=192, mirror=mirror)
+        config = MvDiffuseConfig(source="lift", size=96, texture_size=192, mirror=mirror)
         stage.run(made, config, report=NullReport(), force=True)
         wanted = truth("270")
         cheek = (wanted.normal[2] > 0.1) & (wanted.labels == toy.SKIN) & (wanted.alpha > 0.99)

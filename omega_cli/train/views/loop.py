@@ -121,10 +121,10 @@ def train(
     pool: Pool,
     lpips: Lpips | None,
     config: LoopConfig,
-    run: Path,
+    log_file: Path,
     on_score: Callable[[ViewNet, int, float], None] | None = None,
 ) -> ViewNet:
-    """Train `net`; returns the averaged weights. Writes run/metrics.jsonl (rank 0)."""
+    """Train `net`; returns the averaged weights. Rank 0 appends a JSON line to log_file every 100 steps."""
     device = pool.samples.device
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     generator = torch.Generator().manual_seed(config.seed * 1000 + rank)
@@ -140,7 +140,7 @@ def train(
     while len(pool) < config.at_least:
         if not pool.refresh():
             time.sleep(0.5)
-    log = (run / "metrics.jsonl").open("a") if rank == 0 else None
+    log = log_file.open("a") if rank == 0 else None
     step, began, scored, sums = 0, time.perf_counter(), 0.0, {}
     while step < config.steps:
         elapsed = torch.tensor(time.perf_counter() - began, device=device)

@@ -79,7 +79,7 @@ def pack(sources: Path, out: Path, model: HeadModel) -> int:
             arrays[f"{folder.name}/{field}"] = getattr(params, field).numpy()
         names.append(folder.name)
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(out, names=np.array(names), **arrays)
+    codecs.save_arrays(out, names=np.array(names), **arrays)
     return len(names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,16 +39,18 @@ def measures(predicted: Tensor, truth: Tensor, lpips: Lpips) -> dict[str, Tensor
     return {name: value.view(predicted.shape[:2]) for name, value in values.items()}
 
 
-def table(found: dict[str, Tensor], heads: Sequence[str]) -> dict:
+def table(found: dict[str, Tensor], heads: Sequence[str]) -> dict[str, Any]:
     """Per measure: its mean by azimuth group, the median over heads, and each head's own mean.
 
     found: name -> [N, 6]; heads: N names, repeated for several photos of one head.
     """
     names = sorted(set(heads))
-    out: dict = {}
+    out: dict[str, Any] = {}
     for name, values in found.items():
         by_head = {h: float(values[[i for i, n in enumerate(heads) if n == h]].mean()) for h in names}
-        row = {group: round(float(values[:, list(views)].mean()), 4) for group, views in GROUPS.items()}
+        row: dict[str, Any] = {
+            group: round(float(values[:, list(views)].mean()), 4) for group, views in GROUPS.items()
+        }
         row["median_over_heads"] = round(float(torch.tensor(list(by_head.values())).median()), 4)
         row["heads"] = {h: round(v, 4) for h, v in by_head.items()}
         out[name] = row

@@ -1,0 +1,179 @@
+"""The view network: nothing at first, small as a file, and how its answer becomes views."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from omega_cli.errors import OmegaError
+from omega_cli.geometry.camera import orthographic
+from omega_cli.mv_diffuse import checkpoint
+from omega_cli.mv_diffuse.conditioning import (
+    INPUTS,
+    apply_residual,
+    lift_maps,
+    main_part,
+    network_input,
+    photo_maps,
+    similarity,
+)
+from omega_cli.mv_diffuse.lift import View
+from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
+from omega_cli.mv_diffuse.predict import front_reach, predict_views
+
+TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
+SIZE = 64
+
+
+def view(azimuth: float, seed: int = 0) -> View:
+    """A disc of random colour on white."""
+    generator = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    inside = ((x - 32).square() + (y - 30).square() < 20**2)[None].float()
+    rgb = torch.rand(3, SIZE, SIZE, generator=generator) * inside + 1 - inside
+    normal = torch.nn.functional.normalize(torch.randn(3, SIZE, SIZE, generator=generator), dim=0)
+    camera = orthographic(azimuth, SIZE, 0.21)
+    return View(camera, rgb, torch.where(inside > 0, normal, 1.0), inside, 0.5 * inside, 0.1 * inside)
+
+
+def six() -> list[View]:
+    return [view(azimuth, i) for i, azimuth in enumerate((0, 45, 90, 180, 270, 315))]
+
+
+def woken(net: ViewNet) -> ViewNet:
+    """The same network with a last layer that says something."""
+    with torch.no_grad():
+        net.last.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(1))
+    return net
+
+
+def photo() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(4, SIZE, SIZE, generator=generator), torch.randint(
+        0, 15, (SIZE, SIZE), generator=generator
+    )
+
+
+def test_an_untrained_network_gives_the_lift_back_bit_for_bit():
+    rgba, labels = photo()
+    points = 0.05 * torch.randn(68, 3, generator=torch.Generator().manual_seed(2))
+    views = six()
+    out = predict_views(ViewNet(TINY).eval(), views, rgba, labels, views[0].camera, points, 32)
+    for before, after in zip(views, out, strict=True):
+        assert all(torch.equal(getattr(before, n), getattr(after, n)) for n in ("rgb", "normal", "mask"))
+
+
+def test_every_view_hears_of_every_other_and_of_the_photo():
+    net = woken(ViewNet(TINY).eval())
+    rgba, labels = photo()
+    camera, points = six()[0].camera, 0.05 * torch.randn(68, 3, generator=torch.Generator().manual_seed(2))
+    lift = lift_maps(six(), 32)[None]
+    told = photo_maps(rgba, labels, camera, camera, points, 32)[None]
+    x = network_input(lift, told)
+    assert x.shape == (1, 7, INPUTS, 32, 32)
+    with torch.no_grad():
+        plain = net(x)
+        for source in range(7):
+            other = x.clone()
+            other[:, source] += 0.5
+            changed = (net(other) - plain).abs().amax((2, 3, 4))[0]
+            assert (changed > 0).all(), source
+
+
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_any_multiple_of_eight_is_a_size(size):
+    with torch.no_grad():
+        assert ViewNet(TINY)(torch.zeros(2, 7, INPUTS, size, size)).shape == (2, 6, 7, size, size)
+
+
+def test_a_photo_is_laid_where_the_front_view_has_its_landmarks():
+    front = orthographic(0, SIZE, 0.21)
+    points = torch.tensor([[0.05, 0.05, 0.0], [-0.05, 0.05, 0.0], [0.0, -0.06, 0.0]])
+    turned = torch.tensor(
+        [[math.cos(0.2), -math.sin(0.2), 0], [math.sin(0.2), math.cos(0.2), 0], [0, 0, 1.0]]
+    )
+    viewmat = front.viewmat.clone()
+    viewmat[:3, :3] = turned @ viewmat[:3, :3]
+    tilted = type(front)(front.K.clone(), viewmat, SIZE, SIZE, "ortho")
+    pixels = tilted.project(points)[0]
+    rgba = torch.ones(4, SIZE, SIZE)
+    rgba[:3] = 0
+    column, row = pixels[2].long().tolist()
+    rgba[0, row - 1 : row + 2, column - 1 : column + 2] = 1
+    maps = photo_maps(rgba, torch.full((SIZE, SIZE), 14), tilted, front, points, SIZE)
+    x, y = front.project(points)[0][2]
+    brightest = maps[0].mul(maps[3]).flatten().argmax()
+    assert abs(float(brightest % SIZE) + 0.5 - float(x)) < 2
+    assert abs(float(brightest // SIZE) + 0.5 - float(y)) < 2
+    assert float(maps[4].mean()) == pytest.approx(float(maps[3].mean()))  # label 14 is hair
+
+
+def test_similarity_finds_a_known_one():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(9, 2, generator=generator)
+    c, s = math.cos(0.7), math.sin(0.7)
+    turn = torch.tensor([[c, -s], [s, c]])
+    found, shift, scale = similarity(a, 1.7 * a @ turn.T + torch.tensor([3.0, -2.0]))
+    assert torch.allclose(found, turn, atol=1e-5) and float(scale) == pytest.approx(1.7, rel=1e-5)
+    assert torch.allclose(shift, torch.tensor([3.0, -2.0]), atol=1e-4)
+
+
+def test_where_the_photo_is_trusted_its_pixels_stay():
+    before = view(0)
+    full = View(before.camera, before.rgb, before.normal, before.mask, before.mask, before.depth)
+    residual = torch.zeros(7, 16, 16)
+    residual[:3] = 0.3
+    after = apply_residual(full, residual)
+    inner = before.mask[0] * (torch.nn.functional.avg_pool2d(before.mask[None], 7, 1, 3)[0, 0] > 0.999)
+    assert torch.allclose(after.rgb[:, inner > 0], before.rgb[:, inner > 0], atol=1e-6)
+
+
+def test_flecks_beside_the_head_go_and_colour_comes_without_white():
+    before = view(0)
+    residual = torch.zeros(7, 32, 32)
+    residual[6, 2:4, 2:4] = 1.0  # a fleck in the corner
+    residual[6, 8:22, 25:29] = 1.0  # hair beside the disc, and its colour
+    residual[:3, 8:22, 25:29] = -0.8
+    after = apply_residual(before, residual)
+    assert float(after.mask[0, :10, :10].max()) == 0 and bool((after.rgb[:, :10, :10] == 1).all())
+    assert float(after.mask[0, 30, 54]) == 1 and float(after.rgb[0, 30, 54]) < 0.35
+    assert bool((after.normal[:, :10, :10] == 1).all())
+    unit = after.normal[:, after.mask[0] > 0.5].norm(dim=0)
+    assert float(unit.max()) < 1 + 1e-5
+
+
+def test_main_part_of_nothing_is_everything():
+    assert bool((main_part(torch.zeros(1, 8, 8)) == 1).all())
+
+
+def test_the_front_view_grows_hair_below_the_chin_but_no_shoulders():
+    parts = torch.zeros(2, 96, 96)
+    parts[0, 50:64, 10:20] = 1
+    reach = front_reach(parts, chin=48.0)[0]
+    assert float(reach[:46].min()) == 1 and float(reach[56, 15]) == 1 and float(reach[60, 40]) == 0
+    assert float(reach[70:].max()) == 0
+
+
+def test_a_file_holds_the_network_to_a_part_in_two_hundred():
+    net = woken(ViewNet(TINY).eval())
+    data = checkpoint.to_bytes(net, size=32, trained_on=["studio/*"])
+    again, about = checkpoint.from_bytes(data, "here")
+    assert about["size"] == 32 and about["trained_on"] == ["studio/*"] and again.config == TINY
+    assert len(data) < 1.5 * sum(p.numel() for p in net.parameters())
+    for (name, a), b in zip(net.state_dict().items(), again.state_dict().values(), strict=True):
+        reach = a.flatten(1).abs().amax(1) if a.ndim > 1 else a.abs().amax().clamp_min(1e-3)
+        bound = (
+            (reach / 127 * 0.51 + 1e-3 * reach).view(-1, *[1] * (a.ndim - 1)) if a.ndim > 1 else 1e-3 * reach
+        )
+        assert bool(((a - b).abs() <= bound).all()), name
+    third, _ = checkpoint.from_bytes(checkpoint.to_bytes(again), "again")  # a second pass loses nothing
+    for a, b in zip(again.state_dict().values(), third.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a file", checkpoint.to_bytes(ViewNet(TINY))[:-50]])
+def test_what_is_no_network_is_refused_in_words(data):
+    with pytest.raises(OmegaError, match="no view network"):
+        checkpoint.from_bytes(data, "some/file")

@@ -1,0 +1,142 @@
+"""Training the view network: samples that fit their lift, a pool, a loss that falls, a run from the CLI."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
+from omega_cli.mv_diffuse.views import canonical_cameras
+from omega_cli.train.views import loop, samples, score, scoring
+from omega_cli.train.views.loop import LoopConfig, learning_rate
+from omega_cli.train.views.pool import Pool
+from omega_cli.train.views.shots import seen_from, similarity3
+
+SIZE = 64
+TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
+
+
+@pytest.fixture(scope="module")
+def made() -> torch.Tensor:
+    """Two photos of one generated person, packed."""
+    with torch.no_grad():
+        studio = samples.Studio(SIZE, 0.21)
+        return torch.stack(list(studio.samples(11, False, 2)))
+
+
+def test_the_truth_lies_where_the_lift_lies(made):
+    lift, photo, truth = samples.unpacked(made)
+    both = torch.minimum(lift[:, :, 6], truth[:, :, 6]).sum((2, 3))
+    either = torch.maximum(lift[:, :, 6], truth[:, :, 6]).sum((2, 3))
+    assert float((both / either).min()) > 0.6  # hair and fit differ, head and neck do not
+    front = torch.minimum(photo[:, 3], truth[:, 0, 6]).sum((1, 2)) / truth[:, 0, 6].sum((1, 2))
+    assert float(front.min()) > 0.85
+    solid = truth[:, :, 6] > 0.99
+    assert torch.allclose(truth[:, :, 3:6].norm(dim=2)[solid], torch.tensor(1.0), atol=0.03)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_photo_other_ones(made):
+    with torch.no_grad():
+        again = next(samples.Studio(SIZE, 0.21).samples(11, False, 1))
+    assert torch.equal(again, made[0]) and not torch.equal(made[0], made[1])
+
+
+def test_two_mirrors_make_none_and_one_swaps_the_sides(made):
+    maps = samples.unpacked(made)
+    once = samples.mirrored(*maps)
+    for a, b in zip(samples.mirrored(*once), maps, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    assert torch.equal(once[2][:, 1, :3], maps[2][:, 5, :3].flip(-1))
+    assert torch.equal(once[2][:, 2, 3], -maps[2][:, 4, 3].flip(-1))
+
+
+def test_a_camera_of_a_moved_frame_sees_what_the_frame_would():
+    generator = torch.Generator().manual_seed(3)
+    points = 0.1 * torch.randn(20, 3, generator=generator)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
+    turn = turn * torch.sign(torch.det(turn))
+    moved = 1.3 * points @ turn.T + torch.tensor([0.02, -0.01, 0.03])
+    found = similarity3(points, moved)
+    camera = canonical_cameras(SIZE, 0.21)[1]
+    assert torch.allclose(seen_from(camera, *found).project(points)[0], camera.project(moved)[0], atol=1e-3)
+
+
+def test_a_pool_takes_in_files_forgets_the_oldest_and_draws_photographs(tmp_path, made):
+    np.save(tmp_path / "person-1.npy", made.numpy())
+    np.save(tmp_path / "front-a.npy", made[0].numpy())
+    pool = Pool(tmp_path, 3, SIZE, "cpu")
+    deadline = time.monotonic() + 20
+    while pool.added < 3 and time.monotonic() < deadline:
+        pool.refresh()
+    assert len(pool) == 3 and int(pool.front_only.sum()) == 1
+    drawn, front = pool.draw(8, torch.Generator().manual_seed(0), 0.25)
+    assert drawn.shape == (8, samples.PLANES, SIZE, SIZE) and int(front.sum()) == 2
+    np.save(tmp_path / "person-2.npy", made.numpy())
+    while pool.added < 5 and time.monotonic() < deadline:
+        pool.refresh()
+    assert len(pool) == 3 and pool.added == 5 and not bool(pool.front_only[0])
+
+
+def test_the_loss_falls_and_a_photograph_teaches_its_front_alone(made):
+    torch.manual_seed(0)
+    made, size = made[:, :, ::2, ::2], SIZE // 2
+    net, config = ViewNet(TINY), LoopConfig(perceptual=0.0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    people = torch.zeros(2, dtype=torch.bool)
+    first = last = 0.0
+    for step in range(100):
+        terms = loop.batch_loss(net, None, made, people, config, torch.Generator().manual_seed(0))
+        optimizer.zero_grad()
+        terms["total"].backward()
+        optimizer.step()
+        first, last = (terms["total"].item() if step == 0 else first), terms["total"].item()
+    assert last < 0.85 * first
+    fresh = ViewNet(TINY)
+    for seed in (0, 1):  # with and without the mirror
+        fresh.zero_grad()
+        terms = loop.batch_loss(fresh, None, made, ~people, config, torch.Generator().manual_seed(seed))
+        assert terms["total"].item() > 0
+        out = torch.zeros(2, 6, 7, size, size, requires_grad=True)
+        rng = torch.Generator().manual_seed(seed)
+        loop.batch_loss(lambda _, said=out: said, None, made, ~people, config, rng)["total"].backward()
+        assert out.grad is not None
+        assert float(out.grad[:, 1:].abs().max()) == 0 and float(out.grad[:, 0, :3].abs().max()) > 0
+        assert float(out.grad[:, 0, :, int(0.72 * size) :].abs().max()) == 0
+
+
+def test_scores_of_the_truth_are_perfect_and_the_rate_warms_and_falls(made):
+    class Same(torch.nn.Module):
+        def distance(self, a, b):
+            return (a - b).abs().mean((1, 2, 3))
+
+    _, _, truth = samples.unpacked(made)
+    found = score.measures(truth, truth, Same())  # type: ignore[arg-type]
+    assert float(found["lpips"].max()) == 0 and float(found["iou"].min()) == 1
+    assert float(found["normal"].max()) < 0.1 and float(found["psnr"].min()) > 70
+    rows = score.table(found, ["a", "b"])
+    assert rows["iou"]["all"] == 1 and set(rows["psnr"]["heads"]) == {"a", "b"}
+    config = LoopConfig(rate=1.0, warmup=10)
+    assert learning_rate(config, 0, 0) == pytest.approx(0.1) and learning_rate(config, 50, 0.4) == 1
+    assert learning_rate(config, 50, 1.0) == pytest.approx(0.02)
+
+
+def test_what_is_scored_is_never_trained_on():
+    names = {name for name, _, _ in scoring.tasks(2, 5)}
+    assert len(names) == 2 * 8 + 5
+    assert min(int(n.split("-")[1]) for n in names if n.startswith("hair")) >= scoring.FIRST_HARD
+
+
+def test_a_tiny_run_from_the_command_line(tmp_path, omega):
+    done = omega(
+        "train", "--stage", "views", "--preset", "tiny", "--seconds", "6", "--score-heads", "0",
+        "--score-hair", "0", "-o", tmp_path / "run", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    weights = tmp_path / "run" / "view_net.safetensors"
+    assert done.stdout.strip() == str(weights) and weights.is_file()
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["config"]["size"] == 64 and record["config"]["seconds"] == 6
