@@ -1,4 +1,4 @@
-"""The trained view network on one lift."""
+"""The trained view network on one lift, and what of its answer holds for a photograph."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.camera import Camera
-from .conditioning import apply_residual, lift_maps, network_input, photo_maps
+from .conditioning import apply_residual, base_of, lift_maps, network_input, photo_maps
+from .fill import push_pull
 from .lift import View
 from .network import ViewNet
 
-LOWEST = 0.69  # of the front view's height down to which photos taught the network
+FRONT, BACK = 0, 3  # of the six views
+SMALL_COLOUR = 0.03  # change of colour that is the network's blur, not news  # ours
+FADE = 0.03  # of the height over which a rule that ends at the chin fades
 
 
 @torch.inference_mode()
@@ -35,19 +38,47 @@ def predict_views(
     with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
         residual = net(network_input(lift, photo))[0]
     residual = residual.float().cpu()
+    if not residual.any():
+        return list(views)
     chin = views[0].camera.resized(size, size).project(points[8])[0][1]
-    residual[0] *= front_reach(photo[0, 4:6].cpu(), float(chin))
-    return [apply_residual(view, change) for view, change in zip(views, residual, strict=True)]
+    settled = settle(base_of(lift[0].cpu()), residual, float(chin))
+    return [apply_residual(view, change) for view, change in zip(views, settled, strict=True)]
 
 
-def front_reach(parts: Tensor, chin: float) -> Tensor:  # [2, h, w] hair and cloth, px -> [1, h, w]
-    """Where the front view may differ from the lift: the photo says what is there.
+def settle(base: Tensor, residual: Tensor, chin: float) -> Tensor:
+    """What of a residual [6, 7, h, w] on the lift's maps (`base_of`) is kept. chin: px from the top.
 
-    From the chin on upward everywhere but on cloth; below it only what the photo calls hair: shoulders are
-    no part of an avatar, and the photos of the training end there.
+    The front stays the lift's: it is the photo, and the lift's outline meets the photo's outline through
+    the photo's own camera; photographs taught the network theirs as if it were orthographic. Above the
+    chin no view has less of the head than the lift, for the same reason, and the back has its outline
+    exactly: seen from behind, a body's outline is that from the front. Normals stay where the lift has a
+    surface, or they would not fit these outlines. Small changes of colour are left out.
     """
-    size = parts.shape[-1]
-    rows = (torch.arange(size)[:, None] + 0.5) / size
-    above = ((chin / size + 0.02 - rows) / 0.03).clamp(0, 1).expand(1, size, size)
-    hair, cloth = F.max_pool2d(parts[None], 5, 1, 2)[0].split(1)
-    return torch.maximum(above * (1 - cloth), hair) * ((LOWEST - rows) / 0.03).clamp(0, 1)
+    size = base.shape[-1]
+    rows = (torch.arange(size, dtype=base.dtype)[:, None] + 0.5) / size
+    above = ((chin / size - rows) / FADE).clamp(0, 1)
+    predicted = base + residual
+    kept = torch.zeros_like(residual)
+    for view in range(len(base)):
+        if view == FRONT:
+            continue
+        own, lifted = predicted[view, 6], base[view, 6]
+        wanted = lifted if view == BACK else torch.maximum(own, lifted)
+        change = with_outline(predicted[view], torch.lerp(own, wanted, above)) - base[view]
+        bare = (lifted < 0.5).to(change)
+        kept[view] = torch.cat([F.softshrink(change[:3], SMALL_COLOUR), change[3:6] * bare, change[6:]])
+    return kept
+
+
+def with_outline(maps: Tensor, alpha: Tensor) -> Tensor:  # [7, h, w], [h, w] -> [7, h, w]
+    """A view (rgb on white, normal, alpha) cut and continued to another alpha.
+
+    Pixels that come in take colour and normal from their neighbours.
+    """
+    old = maps[6:].clamp(0, 1)
+    inner = torch.cat([(maps[:3] - (1 - old)) / old.clamp_min(0.3), maps[3:6]])
+    sure = ((old - 0.5) * 4).clamp(0, 1)
+    inner = torch.lerp(push_pull(inner, sure), inner, sure)
+    new = alpha[None].clamp(0, 1)
+    normal = F.normalize(inner[3:], dim=0, eps=1e-4) * (new > 0.02)
+    return torch.cat([inner[:3].clamp(0, 1) * new + 1 - new, normal, new])

@@ -13,6 +13,7 @@ from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.conditioning import (
     INPUTS,
     apply_residual,
+    base_of,
     lift_maps,
     main_part,
     network_input,
@@ -21,7 +22,7 @@ from omega_cli.mv_diffuse.conditioning import (
 )
 from omega_cli.mv_diffuse.lift import View
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
-from omega_cli.mv_diffuse.predict import front_reach, predict_views
+from omega_cli.mv_diffuse.predict import predict_views, settle, with_outline
 
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
 SIZE = 64
@@ -148,12 +149,32 @@ def test_main_part_of_nothing_is_everything():
     assert bool((main_part(torch.zeros(1, 8, 8)) == 1).all())
 
 
-def test_the_front_view_grows_hair_below_the_chin_but_no_shoulders():
-    parts = torch.zeros(2, 96, 96)
-    parts[0, 50:64, 10:20] = 1
-    reach = front_reach(parts, chin=48.0)[0]
-    assert float(reach[:46].min()) == 1 and float(reach[56, 15]) == 1 and float(reach[60, 40]) == 0
-    assert float(reach[70:].max()) == 0
+def test_what_is_kept_of_a_residual():
+    base = base_of(lift_maps(six(), 32))
+    residual = 0.2 * torch.randn(base.shape, generator=torch.Generator().manual_seed(3))
+    residual[:, 6] = -1.0  # the network sees no head at all, and some hair beside the disc
+    residual[:, 6, 12:20, 27:30] = 1.0
+    kept = settle(base, residual, chin=24.0)
+    assert not kept[0].any()  # the front is the photo
+    alpha = (base + kept)[1:, 6]
+    assert bool((alpha[:, :22] >= base[1:, 6, :22] - 1e-6).all())  # above the chin nothing is lost
+    assert float(alpha[:, 26:].max()) < 1e-6  # below it the network is believed
+    assert bool((alpha[0, 12:20, 27:30] > 0.99).all())
+    assert torch.allclose(alpha[2, :22], base[3, 6, :22], atol=1e-6)  # the back keeps its outline
+    inside = base[1, 6] > 0.5
+    assert not kept[1, 3:6][:, inside].any() and kept[1, 3:6, 12:20, 27:30].any()
+
+
+def test_an_outline_that_grows_takes_the_colour_beside_it():
+    maps = torch.zeros(7, 32, 32)
+    maps[:3] = 1
+    maps[:3, :, :16], maps[5, :, :16], maps[6, :, :16] = 0.25, 1.0, 1.0
+    alpha = torch.zeros(32, 32)
+    alpha[:, :24] = 1
+    out = with_outline(maps, alpha)
+    assert torch.allclose(out[:3, :, 16:24], torch.tensor(0.25), atol=0.02)
+    assert torch.allclose(out[5, :, 16:24], torch.tensor(1.0), atol=0.02)
+    assert bool((out[:3, :, 24:] == 1).all()) and torch.allclose(out[:, :, :16], maps[:, :, :16], atol=1e-6)
 
 
 def test_a_file_holds_the_network_to_a_part_in_two_hundred():
