@@ -18,6 +18,7 @@ from .config import MvDiffuseConfig
 from .lift import View, head_frame, lift_views
 from .network import ViewNet
 from .predict import predict_views
+from .texture import HAIR, HAT
 from .views import canonical_cameras
 
 EDGE = 9  # px
@@ -67,7 +68,9 @@ def run(
             torch.Generator().manual_seed(seed),
         )
         finished = lift.views
-        if learned is not None:
+        if learned is not None and wears_a_hat(labels):
+            report.note("the photo shows a hat, which the view network has not learned: the lift alone")
+        elif learned is not None:
             points = model.landmark_points(model(params).vertices[0], "ibug68")
             finished = predict_views(
                 learned.net, lift.views, image, labels, camera, points, learned.size, device
@@ -101,6 +104,12 @@ def _load_network(config: MvDiffuseConfig, report: Report) -> Learned:
         raise OmegaError(f"There is no view network {path}.", "Leave --net out, or train one: omega train.")
     net, about = checkpoint.from_bytes(path.read_bytes(), str(path))
     return Learned(net, int(str(about.get("size", 192))), weights.sha256_of(path))
+
+
+def wears_a_hat(labels: torch.Tensor) -> bool:  # [H, W]
+    """Whether a hat covers more of the head than a band would."""
+    hat, hair = (labels == HAT).sum(), (labels == HAIR).sum()
+    return bool(hat > 0.3 * (hat + hair)) and bool(hat > 0.005 * labels.numel())
 
 
 def photo_area(crop: dict | None, width: int, height: int) -> torch.Tensor:  # [H, W] bool

@@ -23,6 +23,7 @@ from omega_cli.mv_diffuse.conditioning import (
 from omega_cli.mv_diffuse.lift import View
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
 from omega_cli.mv_diffuse.predict import predict_views, settle, with_outline
+from omega_cli.mv_diffuse.stage import wears_a_hat
 
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
 SIZE = 64
@@ -192,6 +193,15 @@ def test_a_file_holds_the_network_to_a_part_in_two_hundred():
     third, _ = checkpoint.from_bytes(checkpoint.to_bytes(again), "again")  # a second pass loses nothing
     for a, b in zip(again.state_dict().values(), third.state_dict().values(), strict=True):
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_a_hat_is_told_from_a_band():
+    labels = torch.zeros(64, 64, dtype=torch.long)
+    labels[:20] = 14
+    labels[18:20] = 15
+    assert not wears_a_hat(labels)
+    labels[:12] = 15
+    assert wears_a_hat(labels) and not wears_a_hat(torch.zeros_like(labels))
 
 
 @pytest.mark.parametrize("data", [b"", b"not a file", checkpoint.to_bytes(ViewNet(TINY))[:-50]])
