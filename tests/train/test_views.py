@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from omega_cli.data.studio.light import Light, sample_light
+from omega_cli.geometry.camera import perspective
+from omega_cli.head.params import HeadParams
+from omega_cli.mv_diffuse.conditioning import base_of
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.train.views import loop, samples, score, scoring
 from omega_cli.train.views.loop import LoopConfig, learning_rate
 from omega_cli.train.views.pool import Pool
-from omega_cli.train.views.shots import seen_from, similarity3
+from omega_cli.train.views.shots import _all_around, _evened, seen_from, similarity3
 
 SIZE = 64
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
@@ -34,7 +38,7 @@ def test_the_truth_lies_where_the_lift_lies(made):
     either = torch.maximum(lift[:, :, 6], truth[:, :, 6]).sum((2, 3))
     assert float((both / either).min()) > 0.6  # hair and fit differ, head and neck do not
     front = torch.minimum(photo[:, 3], truth[:, 0, 6]).sum((1, 2)) / truth[:, 0, 6].sum((1, 2))
-    assert float(front.min()) > 0.85
+    assert float(front.min()) > 0.7  # photos may be cut at the crown or the chin
     solid = truth[:, :, 6] > 0.99
     assert torch.allclose(truth[:, :, 3:6].norm(dim=2)[solid], torch.tensor(1.0), atol=0.03)
 
@@ -105,7 +109,6 @@ def test_the_loss_falls_and_a_photograph_teaches_its_front_alone(made):
         loop.batch_loss(lambda _, said=out: said, None, made, ~people, config, rng)["total"].backward()
         assert out.grad is not None
         assert float(out.grad[:, 1:].abs().max()) == 0 and float(out.grad[:, 0, :3].abs().max()) > 0
-        assert float(out.grad[:, 0, :, int(0.72 * size) :].abs().max()) == 0
 
 
 def test_scores_of_the_truth_are_perfect_and_the_rate_warms_and_falls(made):
@@ -128,6 +131,32 @@ def test_what_is_scored_is_never_trained_on():
     names = {name for name, _, _ in scoring.tasks(2, 5)}
     assert len(names) == 2 * 8 + 5
     assert min(int(n.split("-")[1]) for n in names if n.startswith("hair")) >= scoring.FIRST_HARD
+
+
+def test_a_light_all_around_is_metered_the_same_and_lights_the_back():
+    for seed in range(4):
+        light = sample_light(torch.Generator().manual_seed(seed))
+        for other in (_all_around(light), _evened(light, 0.7)):
+            assert other.on_a_face() * other.exposure == pytest.approx(
+                light.on_a_face() * light.exposure, rel=1e-4
+            )
+        behind = Light(*(getattr(_all_around(light), n) for n in ("directions", "colours", "around")))
+        turned = behind.rotated(torch.diag(torch.tensor([-1.0, 1.0, -1.0])))
+        front, back = behind.on_a_face(), turned.on_a_face()
+        assert back > 0.5 * front
+
+
+def test_a_photograph_asks_for_its_lift(made):
+    with torch.no_grad():
+        studio = samples.Studio(SIZE, 0.21)
+        model = studio.sources.model
+        params = HeadParams.zeros(model.S, model.E)
+        camera = perspective(0.0, 128, 0.2, 1.0)
+        rgba, labels = torch.rand(4, 128, 128), torch.ones(128, 128, dtype=torch.long)
+        area = torch.ones(128, 128, dtype=torch.bool)
+        sample = samples.front_sample(studio.photographer, params, camera, rgba, labels, area, SIZE)
+    lift, _, truth = samples.unpacked(sample[None])
+    assert torch.allclose(base_of(lift)[:, 0], truth[:, 0], atol=0.01)
 
 
 def test_a_tiny_run_from_the_command_line(tmp_path, omega):

@@ -45,9 +45,6 @@ class LoopConfig:
     score_every: float = 300.0  # s
 
 
-FRONT_ROWS = 0.7  # of a photograph's height that is trusted as a front view: below it crops end
-
-
 def learning_rate(config: LoopConfig, step: int, progress: float) -> float:
     """Linear warm-up, constant, cosine to 2 %."""
     rise = min(1.0, (step + 1) / config.warmup)
@@ -94,22 +91,16 @@ def batch_loss(
     with torch.autocast(sample.device.type, torch.bfloat16, enabled=sample.is_cuda):
         residual = net(network_input(lift, photo))
     predicted = base_of(lift) + residual.float()
-    weight = torch.ones_like(truth[:, :, :1])
-    front = front_only.view(-1, 1, 1, 1)
-    rows = torch.arange(truth.shape[-2], device=truth.device)[:, None] < FRONT_ROWS * truth.shape[-2]
-    known = (~front_only).to(truth).view(-1, 1, 1, 1, 1).expand_as(weight).clone()
-    # of a photograph: where the sample's plane says that the photo is (samples.front_sample), above the neck
-    shown = (truth[:, 0, 4:5] > 0.8).to(truth) * rows
-    known[:, 0] = torch.where(front, shown, known[:, 0])
-    weight = weight * known
-    # of a photograph no normal is known, and nothing below the chin: there the answer is its own truth
+    known = (~front_only).to(truth).view(-1, 1, 1, 1, 1).expand_as(truth[:, :, :1]).clone()
+    known[:, 0] = 1
+    # what is not known is its own truth, for the perceptual loss as well
     truth = torch.where(known > 0, truth, predicted.detach())
-    own = predicted.detach()[:, 0, 3:6]
-    truth[:, 0, 3:6] = torch.where(front, own, truth[:, 0, 3:6])
-    terms = {"pixel": pixel_loss(predicted, truth, weight)}
+    terms = {"pixel": pixel_loss(predicted, truth, known)}
     terms["total"] = terms["pixel"]
     if lpips is not None and config.perceptual:
-        views = torch.rand(len(sample), 6, generator=generator).argsort(1)[:, : config.looks].to(front.device)
+        views = (
+            torch.rand(len(sample), 6, generator=generator).argsort(1)[:, : config.looks].to(sample.device)
+        )
         views = torch.where(front_only[:, None], 0, views)
         terms["perceptual"] = perceptual_loss(lpips, predicted, truth, views)
         terms["total"] = terms["pixel"] + config.perceptual * terms["perceptual"]

@@ -96,10 +96,9 @@ def front_sample(
     area: Tensor,  # [H, W] bool: False beyond the photo's edge
     size: int,
 ) -> Tensor:  # [PLANES, size, size] uint8
-    """A tracked photograph: its lift, and the photo itself as the truth of the front view alone.
-
-    No normal is known: the front view's second normal plane holds where the photo is, and is not cut.
-    """
+    """A tracked photograph. Its front view's truth is the lift's: what the photo shows is there already,
+    outlined through the photo's own camera. The photo itself would be no truth: it is a perspective
+    picture, and the view is orthographic. Of the other views nothing is known."""
     model, cameras = photographer.model, photographer.cameras
     lift = lift_views(
         model, params, camera, rgba, labels, area, cameras, TEXTURE, True, True,
@@ -107,11 +106,10 @@ def front_sample(
     )  # fmt: skip
     points = model.landmark_points(model(params).vertices[0], "ibug68")
     photo = photo_maps(rgba, labels, camera, cameras[0], points, size)
+    maps = lift_maps(lift.views, size)
     truth = torch.zeros(VIEWS, OUTPUTS, size, size)
-    truth[0, :3], truth[0, 6] = photo[:3], photo[3]
-    whole = torch.cat([torch.ones_like(rgba[:3]), area[None].to(rgba)])
-    truth[0, 4] = photo_maps(whole, labels, camera, cameras[0], points, size)[3]
-    return to_bytes(torch.cat([lift_maps(lift.views, size).flatten(0, 1), photo, truth.flatten(0, 1)]))
+    truth[0] = maps[0, :OUTPUTS]
+    return to_bytes(torch.cat([maps.flatten(0, 1), photo, truth.flatten(0, 1)]))
 
 
 class Studio:

@@ -76,6 +76,7 @@ class Photographer:
         """
         draw = Draw(generator)
         light = _evened(sample_light(generator), 0.9 * draw.uniform())
+        light = _all_around(light) if draw.chance(0.6) else light
         camera, face, points68 = self._camera(sitter, draw, generator, jitter)
         seen = sitter.draw([camera.resized(PHOTO, PHOTO)], light, PHOTO)
         rgb = F.interpolate(seen.rgb, (SIZE, SIZE), mode="bilinear", align_corners=False)[0]
@@ -177,6 +178,16 @@ def _evened(light: Light, share: float) -> Light:
     )
     evened = Light(light.directions, light.colours * (1 - share), around, light.exposure)
     return dataclasses.replace(evened, exposure=light.exposure * light.on_a_face() / evened.on_a_face())
+
+
+def _all_around(light: Light) -> Light:
+    """The light with its mirror image behind: a back as bright as the front, which the photo hardly tells."""
+    behind = light.directions * torch.tensor([1.0, 1.0, -1.0])
+    both = Light(
+        torch.cat([light.directions, behind]), torch.cat([light.colours, 0.8 * light.colours]), light.around,
+        light.exposure,
+    )  # fmt: skip
+    return dataclasses.replace(both, exposure=light.exposure * light.on_a_face() / both.on_a_face())
 
 
 def similarity3(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
