@@ -158,6 +158,8 @@ cli.cli.get_command = lambda ctx, name: sleep
 sys.argv[1:2] = ["sleep"]
 cli.cli.invoke_without_command = False
 cli.signal.signal(cli.signal.SIGTERM, cli._terminate)
+# a shell's background job, and what it starts, ignores Ctrl-C: the test is to hold there as well
+cli.signal.signal(cli.signal.SIGINT, cli.signal.default_int_handler)
 cli.cli(["sleep"], prog_name="omega")
 """
 
