@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 
 import omega_cli
-from omega_cli.avatar import codecs, layout
+from omega_cli.avatar import codecs, folders, layout
 from omega_cli.console import Report
 from omega_cli.errors import OmegaError
-from omega_cli.metrics.lpips import Lpips, load_lpips
+from omega_cli.metrics.lpips import load_lpips
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
 from omega_cli.train.config import PRESETS, TrainConfig
@@ -50,8 +50,8 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
     net = _network(config)[0].to(place)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pool = Pool(samples, config.pool, config.size, place)
-    looks = _lpips("vgg", config, place, report) if config.perceptual else None
-    judge = _lpips("alex", config, place, report) if config.score_heads or config.score_hair else None
+    looks = load_lpips("vgg", place, report) if config.perceptual else None
+    judge = load_lpips("alex", place, report) if config.score_heads or config.score_hair else None
     if rank == 0:
         codecs.save_json(output / layout.RUN_CONFIG, _record(config, seed, world))
 
@@ -61,7 +61,8 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
             with (output / layout.RUN_SCORES).open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
             report.note(_line(row))
-        (output / layout.VIEW_NET).write_bytes(_bytes(mean, config, step, seconds))
+        with folders.writing_file(output / layout.VIEW_NET) as scratch:
+            scratch.write_bytes(_bytes(mean, config, step, seconds))
 
     if rank == 0 and judge is not None:
         _await_scores(config, scored, processes)
@@ -71,13 +72,15 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
         at_least=config.wait_for, compile=config.compile, seed=seed,
     )  # fmt: skip
     began = time.perf_counter()
-    with report.progress("train"):
-        mean = train(net, pool, looks, loop, output / layout.RUN_LOG, on_score)
-    if rank == 0:
-        on_score(mean, -1, time.perf_counter() - began)
-        _sheet(mean, scored, output, place)
-    for process in processes:
-        process.terminate()
+    try:
+        with report.progress("train"):
+            mean = train(net, pool, looks, loop, output / layout.RUN_LOG, on_score)
+        if rank == 0:
+            on_score(mean, -1, time.perf_counter() - began)
+            _sheet(mean, scored, output, place)
+    finally:
+        for process in processes:
+            process.terminate()
     if world > 1:
         dist.destroy_process_group()
     return output / layout.VIEW_NET
@@ -115,30 +118,29 @@ def _network(config: TrainConfig) -> tuple[ViewNet, dict[str, Any]]:
 
 def _start_makers(config: TrainConfig, samples: Path, scored: Path, seed: int) -> list:
     scored.mkdir(parents=True, exist_ok=True)
-    heads = config.score_heads if config.blends else 0
     return makers.start(
         makers.MakerConfig(
             samples, config.size, blends=Path(config.blends) if config.blends else None,
             held_out=scoring.HELD_OUT if config.hold_out else (), most=config.most,
             portraits=Path(config.portraits) if config.portraits else None, first_seed=1_000_000 * (seed + 1),
-            score_folder=scored, score_tasks=tuple(scoring.tasks(heads, config.score_hair)),
+            score_folder=scored, score_tasks=_score_tasks(config),
         ),
         config.workers,
     )  # fmt: skip
 
 
-def _await_scores(config: TrainConfig, scored: Path, processes: list) -> None:
-    """Scores compare runs, so all of their samples must be there."""
+def _score_tasks(config: TrainConfig) -> tuple[tuple[str, str | int, int], ...]:
     heads = config.score_heads if config.blends else 0
-    wanted = len(scoring.tasks(heads, config.score_hair))
-    while sum(1 for _ in scored.glob("*.npy")) < wanted:
+    return tuple(scoring.tasks(heads, config.score_hair))
+
+
+def _await_scores(config: TrainConfig, scored: Path, processes: list) -> None:
+    """Scores compare runs, so all of their samples must be there, or have failed."""
+    names = [name for name, _, _ in _score_tasks(config)]
+    while not all((scored / f"{n}.npy").exists() or makers.failure(scored, n).exists() for n in names):
         if processes and not any(process.is_alive() for process in processes):
-            raise OmegaError("The sample makers ended early.", f"See failed-*.txt beside {scored}.")
+            raise OmegaError("The sample makers ended early.", f"See failed-*.txt in {scored}.")
         time.sleep(0.5)
-
-
-def _lpips(net: Any, config: TrainConfig, place: torch.device, report: Report) -> Lpips:
-    return load_lpips(net, place, report)
 
 
 def _record(config: TrainConfig, seed: int, world: int) -> dict[str, Any]:

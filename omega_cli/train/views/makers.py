@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,27 +47,47 @@ def work(config: MakerConfig, number: int, count: int) -> None:
 
     with torch.inference_mode():
         studio = Studio(config.size, config.half_extent, config.blends, config.held_out)
-        for name, who, k in config.score_tasks[number::count]:
-            rng = torch.Generator().manual_seed(k * 31 + 17)
-            if config.score_folder is None or (config.score_folder / f"{name}.npy").exists():
-                continue
-            if isinstance(who, str):
-                sample = studio.head(who, rng, 0.6)
-            else:
-                sample = studio.sample(sample_person(who, studio.sources), rng, 0.6)
-            _write(config.score_folder / f"{name}.npy", sample)
+        _make_scored(config, studio, number, count)
         _make_fronts(config, studio, number, count)
         seed = config.first_seed + number
         while sum(1 for _ in config.folder.glob("*.npy")) < config.most:
-            try:
-                pick = Draw(torch.Generator().manual_seed(seed * 7 + 3)).uniform()
-                blend = config.blends is not None and pick < config.blend_share
+            pick = Draw(torch.Generator().manual_seed(seed * 7 + 3)).uniform()
+            blend = config.blends is not None and pick < config.blend_share
+            kind = "blend" if blend else "person"
+            with _forgiven(failure(config.folder, str(seed))):
                 for shot, sample in enumerate(studio.samples(seed, blend, config.shots)):
-                    kind = "blend" if blend else "person"
                     _write(config.folder / f"{kind}-{seed:08d}-{shot}.npy", sample)
-            except Exception:  # one impossible person must not stop a training run
-                (config.folder / f"failed-{seed}.txt").write_text(traceback.format_exc())
             seed += count
+
+
+def failure(folder: Path, name: str) -> Path:
+    """Where a sample that could not be made says why."""
+    return folder / f"failed-{name}.txt"
+
+
+@contextlib.contextmanager
+def _forgiven(note: Path) -> Iterator[None]:
+    """One impossible person must not stop a training run: the traceback goes into a file."""
+    try:
+        yield
+    except Exception:
+        note.write_text(traceback.format_exc())
+
+
+def _make_scored(config: MakerConfig, studio: Studio, number: int, count: int) -> None:
+    """This worker's part of the samples that runs are scored on."""
+    if config.score_folder is None:
+        return
+    for name, who, k in config.score_tasks[number::count]:
+        path = config.score_folder / f"{name}.npy"
+        if path.exists():
+            continue
+        rng = torch.Generator().manual_seed(k * 31 + 17)
+        with _forgiven(failure(config.score_folder, name)):
+            if isinstance(who, str):
+                _write(path, studio.head(who, rng, 0.6))
+            else:
+                _write(path, studio.sample(sample_person(who, studio.sources), rng, 0.6))
 
 
 def _make_fronts(config: MakerConfig, studio: Studio, number: int, count: int) -> None:
