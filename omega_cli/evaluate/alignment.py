@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,33 +18,6 @@ from omega_cli.geometry.camera import Camera
 LEAST_VIEWS = 2
 LEAST_SPREAD_DEG = 15.0  # ours: cameras closer together agree about any depth, right or wrong
 STRAY = 0.5  # ours: a camera is left out when the others then agree this much better
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """x -> scale R x + t, head frame to the data set's world (metres both)."""
-
-    scale: Tensor  # []
-    R: Tensor  # [3, 3]
-    t: Tensor  # [3]
-
-    def __call__(self, points: Tensor) -> Tensor:  # [..., 3] -> [..., 3]
-        return self.scale * points @ self.R.T + self.t
-
-    def seen_by(self, camera: Camera) -> Camera:
-        """The camera as it stands in the head's frame, where the same pixels see the same points.
-
-        Depths are divided by `scale`, which a pinhole does not notice; an orthographic camera's pixels per
-        metre are multiplied by it.
-        """
-        turn, shift = camera.viewmat[:3, :3].to(self.R), camera.viewmat[:3, 3].to(self.R)
-        viewmat, K = torch.eye(4).to(self.R), camera.K.to(self.R).clone()
-        viewmat[:3, :3] = turn @ self.R
-        viewmat[:3, 3] = (turn @ self.t + shift) / self.scale
-        if camera.model == "ortho":
-            K[0, 0] *= self.scale
-            K[1, 1] *= self.scale
-        return replace(camera, viewmat=viewmat, K=K)
 
 
 def rays(pixels: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -104,19 +76,6 @@ def _nearest(cast: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         across = torch.eye(3).to(origin) - direction[:, :, None] * direction[:, None]
         A, b = A.to(origin) + across, b.to(origin) + (across @ origin[:, :, None])
     return torch.linalg.solve(A, b)[..., 0]
-
-
-def similarity(source: Tensor, target: Tensor) -> Similarity:  # [L, 3] each
-    """The similarity that takes source points nearest to the target points (Umeyama 1991)."""
-    a, b = source.double(), target.double()
-    centre_a, centre_b = a.mean(0), b.mean(0)
-    a, b = a - centre_a, b - centre_b
-    U, S, Vt = torch.linalg.svd(b.T @ a / len(a))
-    sign = torch.ones(3, dtype=a.dtype)
-    sign[2] = torch.det(U @ Vt).sign()
-    R = U @ torch.diag(sign) @ Vt
-    scale = (S * sign).sum() / a.square().sum(1).mean()
-    return Similarity(scale.float(), R.float(), (centre_b - scale * R @ centre_a).float())
 
 
 def azimuth_elevation(camera: Camera) -> tuple[float, float]:

@@ -11,19 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from omega_cli.evaluate import regions
-from omega_cli.evaluate.alignment import (
-    LEAST_VIEWS,
-    Similarity,
-    azimuth_elevation,
-    similarity,
-    triangulate,
-    wide_enough,
-)
+from omega_cli.evaluate.alignment import LEAST_VIEWS, azimuth_elevation, triangulate, wide_enough
 from omega_cli.evaluate.frames import Pictures, View, compose
 from omega_cli.evaluate.protocol import Protocol
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import Camera
+from omega_cli.geometry.similarity import Similarity, similarity
 from omega_cli.head.landmarks import embed
 from omega_cli.metrics.psnr import psnr
 from omega_cli.metrics.ssim import ssim

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from omega_cli.avatar.layout import PARSING_LABELS
-from omega_cli.evaluate.alignment import Similarity
 from omega_cli.evaluate.protocol import Protocol
 from omega_cli.geometry.camera import Camera
 from omega_cli.geometry.mesh import vertex_normals
+from omega_cli.geometry.similarity import Similarity
 from omega_cli.head.model import HeadModel
 
 FACE = ("skin", "brows", "eyes", "glasses", "nose", "mouth_inside", "upper_lip", "lower_lip")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.camera import Camera
+from ..geometry.similarity import similarity
 from .lift import View
 from .texture import CLOTH, HAIR_LIKE, is_in
 
@@ -58,26 +59,16 @@ def photo_maps(
     cloth = (labels == CLOTH).to(rgba)[None] * alpha
     stack = torch.cat([rgba[:3] * alpha, alpha, hair, cloth, (alpha - hair - cloth).clamp_min(0)])
     height, width = labels.shape
-    turn, shift, scale = similarity(aim, own)
+    to_photo = similarity(aim, own)
+    scale = float(to_photo.scale)
     if scale > 1:  # the front view is coarser than the photo: average first
-        sigma = 0.45 * float(scale)
+        sigma = 0.45 * scale
         stack = _blurred(stack, sigma)
     y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
-    at = scale * torch.stack([x, y], -1).to(rgba) @ turn.T + shift
+    at = to_photo(torch.stack([x, y], -1).to(rgba))
     grid = at / at.new_tensor([width, height]) * 2 - 1
     moved = F.grid_sample(stack[None], grid[None], padding_mode="zeros", align_corners=False)[0]
     return torch.cat([moved[:3] + 1 - moved[3:4], moved[3:]]).clamp(0, 1)
-
-
-def similarity(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(R [2, 2], t [2], s []) with target = s R source + t in the least squares (Umeyama 1991)."""
-    a, b = source.double() - source.double().mean(0), target.double() - target.double().mean(0)
-    u, d, v = torch.linalg.svd(b.T @ a)
-    sign = torch.tensor([1.0, float(torch.sign(torch.det(u @ v)))], dtype=torch.double)
-    turn = u @ torch.diag(sign) @ v
-    scale = (d * sign).sum() / a.square().sum()
-    shift = target.double().mean(0) - scale * turn @ source.double().mean(0)
-    return turn.to(source), shift.to(source), scale.to(source)
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:  # [C, H, W]

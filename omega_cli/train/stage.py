@@ -47,7 +47,7 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
     samples, scored = output / "samples", output / "score"
     processes = _start_makers(config, samples, scored, seed) if rank == 0 else []
     samples.mkdir(exist_ok=True)
-    net = _network(config)[0].to(place)
+    net = _network(config).to(place)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pool = Pool(samples, config.pool, config.size, place)
     looks = load_lpips("vgg", place, report) if config.perceptual else None
@@ -106,14 +106,13 @@ def _with_preset(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **chosen)  # type: ignore[arg-type]
 
 
-def _network(config: TrainConfig) -> tuple[ViewNet, dict[str, Any]]:
+def _network(config: TrainConfig) -> ViewNet:
     if config.start:
         path = Path(config.start)
         if not path.is_file():
             raise OmegaError(f"There are no weights {path}.", "Leave --start out to begin from the lift.")
-        net, about = checkpoint.from_bytes(path.read_bytes(), str(path))
-        return net.train(), about
-    return ViewNet(TINY_NET if config.preset == "tiny" else ViewNetConfig()), {}
+        return checkpoint.from_bytes(path.read_bytes(), str(path))[0].train()
+    return ViewNet(TINY_NET if config.preset == "tiny" else ViewNetConfig())
 
 
 def _start_makers(config: TrainConfig, samples: Path, scored: Path, seed: int) -> list:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from omega_cli.evaluate.alignment import Similarity, azimuth_elevation, similarity, triangulate, wide_enough
+from omega_cli.evaluate.alignment import azimuth_elevation, triangulate, wide_enough
 from omega_cli.geometry.camera import orthographic, perspective
 from omega_cli.geometry.rotation import axis_angle_to_matrix
+from omega_cli.geometry.similarity import Similarity, similarity
 
 POINTS = 0.1 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 CAMERAS = [perspective(a, 256, 0.2, elevation_deg=e) for a, e in ((0, 0), (30, 10), (-45, -5), (70, 20))]

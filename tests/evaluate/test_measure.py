@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from omega_cli.evaluate import measure
-from omega_cli.evaluate.alignment import Similarity
 from omega_cli.evaluate.frames import View
 from omega_cli.evaluate.protocol import Protocol, Sample
 from omega_cli.gaussians.binding import BoundGaussians
@@ -17,6 +16,7 @@ from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import perspective
 from omega_cli.geometry.rotation import axis_angle_to_matrix
+from omega_cli.geometry.similarity import Similarity
 from omega_cli.head.assets import load_head
 from omega_cli.head.landmarks import embed
 from omega_cli.render.rig import Rig

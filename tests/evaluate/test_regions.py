@@ -9,9 +9,9 @@ import torch
 
 from omega_cli.avatar.layout import PARSING_LABELS
 from omega_cli.evaluate import regions
-from omega_cli.evaluate.alignment import Similarity
 from omega_cli.evaluate.protocol import Protocol, Sample
 from omega_cli.geometry.camera import perspective
+from omega_cli.geometry.similarity import Similarity
 from omega_cli.head.assets import load_head
 
 PROTOCOL = Protocol("test", "valid", (Sample("a", "s", frames=(0,)),), "0", region_rim=0.05)

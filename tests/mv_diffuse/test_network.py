@@ -9,6 +9,7 @@ import torch
 
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import orthographic
+from omega_cli.geometry.similarity import similarity
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.conditioning import (
     INPUTS,
@@ -18,7 +19,6 @@ from omega_cli.mv_diffuse.conditioning import (
     main_part,
     network_input,
     photo_maps,
-    similarity,
 )
 from omega_cli.mv_diffuse.lift import View
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
@@ -117,9 +117,9 @@ def test_similarity_finds_a_known_one():
     a = torch.randn(9, 2, generator=generator)
     c, s = math.cos(0.7), math.sin(0.7)
     turn = torch.tensor([[c, -s], [s, c]])
-    found, shift, scale = similarity(a, 1.7 * a @ turn.T + torch.tensor([3.0, -2.0]))
-    assert torch.allclose(found, turn, atol=1e-5) and float(scale) == pytest.approx(1.7, rel=1e-5)
-    assert torch.allclose(shift, torch.tensor([3.0, -2.0]), atol=1e-4)
+    found = similarity(a, 1.7 * a @ turn.T + torch.tensor([3.0, -2.0]))
+    assert torch.allclose(found.R, turn, atol=1e-5) and float(found.scale) == pytest.approx(1.7, rel=1e-5)
+    assert torch.allclose(found.t, torch.tensor([3.0, -2.0]), atol=1e-4)
 
 
 def test_where_the_photo_is_trusted_its_pixels_stay():

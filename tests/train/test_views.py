@@ -11,6 +11,7 @@ import torch
 
 from omega_cli.data.studio.light import Light, sample_light
 from omega_cli.geometry.camera import perspective
+from omega_cli.geometry.similarity import similarity
 from omega_cli.head.params import HeadParams
 from omega_cli.mv_diffuse.conditioning import base_of
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
@@ -18,7 +19,7 @@ from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.train.views import loop, samples, score, scoring
 from omega_cli.train.views.loop import LoopConfig, learning_rate
 from omega_cli.train.views.pool import Pool
-from omega_cli.train.views.shots import _all_around, _evened, seen_from, similarity3
+from omega_cli.train.views.shots import _all_around, _evened
 
 SIZE = 64
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
@@ -64,9 +65,9 @@ def test_a_camera_of_a_moved_frame_sees_what_the_frame_would():
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
     turn = turn * torch.sign(torch.det(turn))
     moved = 1.3 * points @ turn.T + torch.tensor([0.02, -0.01, 0.03])
-    found = similarity3(points, moved)
+    found = similarity(points, moved)
     camera = canonical_cameras(SIZE, 0.21)[1]
-    assert torch.allclose(seen_from(camera, *found).project(points)[0], camera.project(moved)[0], atol=1e-3)
+    assert torch.allclose(found.seen_by(camera).project(points)[0], camera.project(moved)[0], atol=1e-3)
 
 
 def test_a_pool_takes_in_files_forgets_the_oldest_and_draws_photographs(tmp_path, made):

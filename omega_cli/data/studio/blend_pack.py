@@ -30,7 +30,7 @@ from omega_cli.data.studio import blend_landmarks
 from omega_cli.data.studio.blend_masks import Masks, covers, make_masks
 from omega_cli.data.studio.blend_parts import arm_caps, visible_faces
 from omega_cli.errors import OmegaError
-from omega_cli.evaluate.alignment import similarity
+from omega_cli.geometry.similarity import similarity
 
 TEXTURE = 512  # px of skins and wigs
 JOINED = ("h_L_eye", "h_R_eye", "h_L_gland", "h_R_gland")  # one topology in all heads

@@ -20,12 +20,7 @@ from omega_cli.data.studio import blend_look as looks
 from omega_cli.data.studio.blend_draw import draw_blend
 from omega_cli.data.studio.blend_look import Recipe
 
-__all__ = ["HELD_OUT", "BlendPerson", "Blends", "Part", "draw_blend", "load", "plain_blend", "sample_blend"]
-
-HELD_OUT = (
-    "AIAN_M_2", "Asian_F_2", "Black_F_2", "Black_M_2", "Hispanic_F_3", "MENA_M_3", "White_M_2", "X_NHPI_F_3",
-)  # fmt: skip
-"""Identities that trainings leave out, to be scored on. A pack need not hold all of them."""
+__all__ = ["BlendPerson", "Blends", "Part", "draw_blend", "load", "plain_blend", "sample_blend"]
 
 
 @dataclass(frozen=True)

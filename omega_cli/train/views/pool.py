@@ -24,7 +24,7 @@ class Pool:
     def __init__(self, folder: Path, capacity: int, size: int, device: torch.device | str) -> None:
         self.folder, self.capacity = folder, capacity
         self.samples = torch.zeros(capacity, PLANES, size, size, dtype=torch.uint8, device=device)
-        self.front_only = torch.zeros(capacity, dtype=torch.bool, device=device)
+        self.front_only = torch.zeros(capacity, dtype=torch.bool)  # on the CPU, which draws
         self.added = 0
         self._come: queue.Queue[tuple[bool, Tensor]] = queue.Queue(maxsize=64)
         threading.Thread(target=self._read, daemon=True).start()
@@ -56,12 +56,13 @@ class Pool:
 
     def draw(self, count: int, generator: torch.Generator, front_share: float) -> tuple[Tensor, Tensor]:
         """uint8 [count, ...] and front_only [count]: about `front_share` of them photographs."""
-        known = self.front_only[: len(self)].cpu()
+        known = self.front_only[: len(self)]
         photos, people = torch.nonzero(known)[:, 0], torch.nonzero(~known)[:, 0]
         wanted = int(round(count * front_share)) if len(photos) else 0
         picks = []
         for group, n in ((photos, wanted), (people, count - wanted)):
             if n:
                 picks.append(group[torch.randint(len(group), (n,), generator=generator)])
-        index = torch.cat(picks).to(self.samples.device)
-        return self.samples[index], self.front_only[index]
+        index = torch.cat(picks)
+        device = self.samples.device
+        return self.samples[index.to(device)], self.front_only[index].to(device)

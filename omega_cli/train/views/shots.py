@@ -17,6 +17,7 @@ from omega_cli.data.studio.light import Light, sample_light
 from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.scene import Sample
 from omega_cli.geometry.camera import Camera, perspective
+from omega_cli.geometry.similarity import similarity
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.mv_diffuse.lift import Lift, head_frame, lift_views
@@ -92,10 +93,10 @@ class Photographer:
             area, self.cameras, TEXTURE, True, True, generator,
         )  # fmt: skip
         fitted = self.model.landmark_points(self.model(params).vertices[0], "ibug68")
-        turn, shift, scale = similarity3(sitter.points68, fitted)
-        cameras = [seen_from(c, turn, shift, scale) for c in self.cameras]
+        to_fit = similarity(sitter.points68, fitted)
+        cameras = [to_fit.seen_by(camera) for camera in self.cameras]
         truth = sitter.draw(cameras, light, self.cameras[0].width)
-        normal = torch.einsum("ij,kjhw->kihw", turn, truth.normal)
+        normal = torch.einsum("ij,kjhw->kihw", to_fit.R, truth.normal)
         chin = float(self.cameras[0].project(fitted)[0][8, 1])
         truth = without_shoulders(
             dataclasses.replace(truth, normal=normal),
@@ -140,8 +141,7 @@ class Photographer:
 
     def _dense(self, points68: Tensor) -> Tensor:  # [68, 3] -> [478, 3]
         """About where the 478 points of a person with 68 are: good for a box, not for a fit."""
-        turn, shift, scale = similarity3(self.rest68, points68)
-        return scale * self.rest478 @ turn.T + shift
+        return similarity(self.rest68, points68)(self.rest478)
 
     def _fit(
         self, face: Face, points68: np.ndarray | None, labels: Tensor, alpha: Tensor
@@ -188,30 +188,6 @@ def _all_around(light: Light) -> Light:
         light.exposure,
     )  # fmt: skip
     return dataclasses.replace(both, exposure=light.exposure * light.on_a_face() / both.on_a_face())
-
-
-def similarity3(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(R [3, 3], t [3], s []) with target = s R source + t in the least squares (Umeyama 1991)."""
-    a, b = source.double() - source.double().mean(0), target.double() - target.double().mean(0)
-    u, d, v = torch.linalg.svd(b.T @ a)
-    sign = torch.ones(3, dtype=torch.double)
-    sign[2] = torch.sign(torch.det(u @ v))
-    turn = u @ torch.diag(sign) @ v
-    scale = (d * sign).sum() / a.square().sum()
-    shift = target.double().mean(0) - scale * turn @ source.double().mean(0)
-    return turn.to(source), shift.to(source), scale.to(source)
-
-
-def seen_from(camera: Camera, turn: Tensor, shift: Tensor, scale: Tensor) -> Camera:
-    """An orthographic camera of the frame s R x + t, for points x themselves."""
-    R, t = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
-    viewmat = torch.eye(4)
-    viewmat[:3, :3] = R @ turn
-    viewmat[:3, 3] = (R @ shift + t) / scale
-    K = camera.K.clone()
-    K[0, 0] *= scale
-    K[1, 1] *= scale
-    return dataclasses.replace(camera, K=K, viewmat=viewmat)
 
 
 def random_scores(generator: torch.Generator, names: Sequence[str]) -> tuple[Tensor, np.ndarray]:
