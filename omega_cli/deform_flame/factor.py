@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg as spla
 import torch
 from torch import Tensor
+
+from omega_cli.geometry.sparse import factorise
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ class SparseFactoriser:
     def __call__(self, values: Tensor) -> Factor:  # [E] float64
         # symmetric: its rows are its columns
         H = sp.csc_matrix((values.cpu().numpy(), self.column, self.start), self.shape)
-        factor = spla.splu(
-            H, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-        )
+        factor = factorise(H)
 
         def solve(g: Tensor) -> Tensor:
             return torch.from_numpy(factor.solve(g.cpu().numpy())).to(g.device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..geometry.camera import Camera
 from ..geometry.mesh import edges as mesh_edges
 from ..geometry.mesh import vertex_normals
-from .fill import solve_definite
+from ..geometry.sparse import factorise
 
 MAX_THICKNESS = 0.09  # m: beyond that hair hangs free of the head and a scalp cannot carry it
 MIN_THICKNESS = -0.006  # m: the fitted skull may be a little too large
@@ -129,7 +129,7 @@ def solve_thickness(
         return h
     system = sp.csr_matrix(sp.diags(weight + prior_weight) + smooth)[index][:, index]
     right = weight * wanted + prior_weight * prior
-    h[index] = solve_definite(system, right[index])
+    h[index] = factorise(system).solve(right[index])
     return h.clip(MIN_THICKNESS, MAX_THICKNESS)
 
 

@@ -17,11 +17,10 @@ from . import checkpoint
 from .config import MvDiffuseConfig
 from .lift import View, head_frame, lift_views
 from .network import ViewNet
+from .photo import photo_area
 from .predict import predict_views
 from .texture import HAIR, HAT
 from .views import canonical_cameras
-
-EDGE = 9  # px
 
 
 def run(
@@ -110,20 +109,6 @@ def wears_a_hat(labels: torch.Tensor) -> bool:  # [H, W]
     """Whether a hat covers more of the head than a band would."""
     hat, hair = (labels == HAT).sum(), (labels == HAIR).sum()
     return bool(hat > 0.3 * (hat + hair)) and bool(hat > 0.005 * labels.numel())
-
-
-def photo_area(crop: dict | None, width: int, height: int) -> torch.Tensor:  # [H, W] bool
-    """Where the crop shows the photo, its outermost EDGE px left out: pictures have borders.
-
-    Crop px = photo px * scale + shift.
-    """
-    if crop is None:
-        return torch.ones(height, width, dtype=torch.bool)
-    (left, top), (photo_width, photo_height) = crop["shift"], crop["photo_size"]
-    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    columns = (x > left + EDGE) & (x < left + photo_width * crop["scale"] - EDGE)
-    rows = (y > top + EDGE) & (y < top + photo_height * crop["scale"] - EDGE)
-    return rows[:, None] & columns[None]
 
 
 def write_view(folder: Path, view: View, own: dict[str, Path]) -> None:

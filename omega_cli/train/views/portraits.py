@@ -23,6 +23,7 @@ from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.mv_diffuse.lift import head_frame
+from omega_cli.mv_diffuse.photo import photo_area
 
 FIELDS = (
     "betas", "expression", "global_orient", "neck_pose", "jaw_pose", "leye_pose", "reye_pose", "transl",
@@ -91,8 +92,6 @@ def names(path: Path) -> list[str]:
 def read(path: Path, wanted: list[str]) -> Iterator[Portrait]:
     """The wanted portraits of a pack."""
     from PIL import Image
-
-    from omega_cli.mv_diffuse.stage import photo_area
 
     with np.load(path, allow_pickle=False) as z:
         for name in wanted:
