@@ -1,8 +1,8 @@
 """Times the stages' pure functions on one avatar: `python -m omega_cli.generate.bench AVATAR`.
 
 Files are read before, and nothing is written: render (posing and splatting, frames a second),
-deform-flame (the whole fit) and splat-uv (views to the canonical map). Beside it stand the kernels
-alone: `python -m omega_cli.kernels.bench`. What the figures mean: docs/performance.md.
+mv-diffuse (lift and network), deform-flame (the whole fit) and splat-uv (views to the canonical map).
+Beside it stand the kernels alone: `python -m omega_cli.kernels.bench`. What the figures mean: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import torch
 
+from omega_cli import weights
 from omega_cli.avatar import codecs, layout
 from omega_cli.avatar.layout import Avatar
 from omega_cli.deform_flame.config import DeformFlameConfig
@@ -23,6 +24,12 @@ from omega_cli.gaussians.splat import render
 from omega_cli.head.assets import load_head
 from omega_cli.kernels import bench_timing as timing
 from omega_cli.kernels.bench_timing import Case
+from omega_cli.mv_diffuse import checkpoint
+from omega_cli.mv_diffuse.config import MvDiffuseConfig
+from omega_cli.mv_diffuse.lift import head_frame, lift_views
+from omega_cli.mv_diffuse.photo import photo_area
+from omega_cli.mv_diffuse.predict import predict_views
+from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.render.orbit import frame_head
 from omega_cli.render.stage import load_rig
 from omega_cli.splat_uv.config import SplatUVConfig
@@ -46,6 +53,28 @@ def render_case(avatar: Avatar, device: str) -> Iterator[Case]:
 
     count = len(rig.bound.canonical)
     yield Case("render, raw", f"{count} Gaussians, {SIDE}²", [lambda k=k: frame(k) for k in range(FRAMES)])
+
+
+def views_case(avatar: Avatar, device: str) -> Iterator[Case]:
+    """mv-diffuse from the loaded photo: lift and view network."""
+    config, head, source = MvDiffuseConfig(), load_head(), avatar.source
+    fitted, photo = codecs.load_params(source / layout.FLAME), codecs.load_cameras(source / layout.CAMERAS)[0]
+    params, camera = head_frame(head, fitted, photo)
+    image = codecs.load_image(source / layout.SOURCE_IMAGE, 4)
+    labels = codecs.load_labels(source / layout.SOURCE_PARSING)
+    points = head.landmark_points(head(params).vertices[0], "ibug68")
+    net, about = checkpoint.from_bytes(weights.resolve("view_net").read_bytes(), "view_net")
+    net = net.to(device)
+
+    def views() -> object:
+        lift = lift_views(
+            head, params, camera, image, labels, photo_area(None, camera.width, camera.height),
+            canonical_cameras(config.size, config.half_extent), config.texture_size, config.inflate,
+            config.mirror, torch.Generator().manual_seed(0), device,
+        )  # fmt: skip
+        return predict_views(net, lift.views, image, labels, camera, points, int(str(about["size"])))
+
+    yield Case("mv-diffuse", f"6 views of {config.size}²", [views])
 
 
 def deform_case(avatar: Avatar, device: str) -> Iterator[Case]:
@@ -81,7 +110,12 @@ def splat_case(avatar: Avatar, device: str) -> Iterator[Case]:
         yield Case("splat-uv", shape, [lambda: splat_replayed(*inputs)], plain, way="not replayed")
 
 
-STAGES = {"render": render_case, "deform-flame": deform_case, "splat-uv": splat_case}
+STAGES = {
+    "render": render_case,
+    "mv-diffuse": views_case,
+    "deform-flame": deform_case,
+    "splat-uv": splat_case,
+}
 
 
 def run(avatar: Avatar, device: str, stages: tuple[str, ...] = tuple(STAGES)) -> Iterator[timing.Row]:

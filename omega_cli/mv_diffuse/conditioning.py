@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..geometry.camera import Camera
 from ..geometry.similarity import similarity
+from . import blur
 from .lift import View
 from .texture import CLOTH, HAIR_LIKE, is_in
 
@@ -62,22 +63,12 @@ def photo_maps(
     to_photo = similarity(aim, own)
     scale = float(to_photo.scale)
     if scale > 1:  # the front view is coarser than the photo: average first
-        sigma = 0.45 * scale
-        stack = _blurred(stack, sigma)
+        stack = blur.gaussian(stack, 0.45 * scale)
     y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
-    at = to_photo(torch.stack([x, y], -1).to(rgba))
+    at = to_photo(torch.stack([x, y], -1).to(points)).to(rgba)
     grid = at / at.new_tensor([width, height]) * 2 - 1
     moved = F.grid_sample(stack[None], grid[None], padding_mode="zeros", align_corners=False)[0]
     return torch.cat([moved[:3] + 1 - moved[3:4], moved[3:]]).clamp(0, 1)
-
-
-def _blurred(images: Tensor, sigma: float) -> Tensor:  # [C, H, W]
-    radius = max(1, round(2.5 * sigma))
-    x = torch.arange(-radius, radius + 1, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, -1)
-    rows = F.conv2d(images[:, None], kernel[..., None, :], padding=(0, radius))
-    return F.conv2d(rows, kernel[..., None], padding=(radius, 0))[:, 0]
 
 
 def network_input(lift: Tensor, photo: Tensor) -> Tensor:
@@ -130,7 +121,7 @@ def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
 
 def main_part(mask: Tensor) -> Tensor:  # [1, H, W] -> [1, H, W] of 0 and 1
     """The largest connected part of the mask, and its soft rim."""
-    solid = (mask[0] > 0.3).numpy().astype(np.uint8)
+    solid = (mask[0] > 0.3).cpu().numpy().astype(np.uint8)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(solid)
     if len(stats) < 2:
         return torch.ones_like(mask)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.uv_splat import uv_splat
+from . import blur
 
 CROWN_AXIS = (0.0, 0.94, -0.34)  # whorl: above and behind the centre of the skull
 SKULL_CENTRE = (0.0, 0.035, -0.015)  # m, head frame
@@ -27,11 +27,11 @@ BLUR = 11.0  # px: what is coarser than this is colour, not texture
 
 def chart_coordinates(points: Tensor) -> Tensor:  # [N, 3] m -> [N, 2] in [0, 1]: (angle, arc)
     """Angle 0.5 is the forehead; arc 0 is the crown. Below the ears the arc goes on straight down."""
-    axis = torch.tensor(CROWN_AXIS, dtype=points.dtype)
+    axis = points.new_tensor(CROWN_AXIS)
     axis = axis / axis.norm()
-    right = torch.tensor([1.0, 0.0, 0.0], dtype=points.dtype)
+    right = points.new_tensor([1.0, 0.0, 0.0])
     front = torch.linalg.cross(right, axis)
-    d = points - torch.tensor(SKULL_CENTRE, dtype=points.dtype)
+    d = points - points.new_tensor(SKULL_CENTRE)
     up = d @ axis
     a, b = d @ right, d @ front
     angle = torch.atan2(a, b) / (2 * math.pi) + 0.5
@@ -42,19 +42,9 @@ def chart_coordinates(points: Tensor) -> Tensor:  # [N, 3] m -> [N, 2] in [0, 1]
     return torch.stack([angle, ((skull + hanging) / ARC_LENGTH).clamp(0, 1)], -1)
 
 
-def masked_blur(values: Tensor, mask: Tensor, sigma: float) -> Tensor:  # [C, H, W], [1, H, W]
-    """Gaussian blur that reads only inside the mask."""
-    side = 2 * max(1, int(3 * sigma)) + 1
-    stack = torch.cat([values * mask, mask]).permute(1, 2, 0).contiguous().numpy()
-    # zeros beyond the edge, as outside the mask; OpenCV is ten times faster than a convolution of ours
-    blurred = cv2.GaussianBlur(stack, (side, side), sigma, borderType=cv2.BORDER_CONSTANT)
-    out = torch.from_numpy(blurred).permute(2, 0, 1)
-    return out[:-1] / out[-1:].clamp_min(1e-4)
-
-
 def photo_detail(rgb: Tensor, hair: Tensor) -> Tensor:  # [3, H, W], [1, H, W] -> [3, H, W]
     """Fine texture of the hair: the photo minus its blur within the hair, outliers clipped at 3 sigma."""
-    detail = (rgb - masked_blur(rgb, hair, BLUR)) * hair
+    detail = (rgb - blur.within(rgb, hair, BLUR)) * hair
     inside = hair.expand_as(detail) > 0.5
     spread = detail[inside].std() if inside.sum() > 8 else detail.new_zeros(())
     limit = 3 * float(spread) + 1e-6
@@ -76,23 +66,21 @@ def synthesise_chart(
     spread = detail.std(0, keepdim=True).T[..., None] if len(detail) > 8 else detail.new_zeros(3, 1, 1)
     spots, turns = patch_sources(exemplar, known, generator)
     if len(spots) < 24:
-        return strands(generator) * spread
+        return strands(generator).to(spread) * spread
 
     height, width = PATCH
-    window = torch.outer(_hann(height), _hann(width))
-    total = exemplar.new_zeros(3, rows + height, columns + width)
-    power = exemplar.new_zeros(rows + height, columns + width)
-    tops, lefts = range(0, rows, height // 2), range(0, columns, width // 2)
-    picks = torch.randint(len(spots), (len(tops) * len(lefts),), generator=generator)
-    patches = turned_patches(exemplar, spots[picks], turns[picks])
-    for index, patch in enumerate(patches):
-        top, left = index // len(lefts) * (height // 2), index % len(lefts) * (width // 2)
-        total[:, top : top + height, left : left + width] += window * patch
-        power[top : top + height, left : left + width] += window**2
+    window = torch.outer(_hann(height), _hann(width)).to(exemplar)
+    step = height // 2, width // 2
+    down, across = math.ceil(rows / step[0]), math.ceil(columns / step[1])
+    picks = torch.randint(len(spots), (down * across,), generator=generator).to(spots.device)
+    patches = window * turned_patches(exemplar, spots[picks], turns[picks])
+    parts = torch.cat([patches, (window**2).expand(len(patches), 1, -1, -1)], 1)
+    covered = (down + 1) * step[0], (across + 1) * step[1]
+    total = F.fold(parts.flatten(1).T[None], covered, PATCH, stride=step)[0]
     # the angle is periodic: what overhangs on the right belongs to the left edge
-    total[:, :, :width] += total[:, :, columns:]
-    power[:, :width] += power[:, columns:]
-    chart = (total / power.sqrt().clamp_min(1e-4))[:, :rows, :columns]
+    over = covered[1] - columns
+    total = torch.cat([total[..., :over] + total[..., columns:], total[..., over:columns]], -1)[:, :rows]
+    chart = total[:3] / total[3].sqrt().clamp_min(1e-4)
     return chart * (spread / chart.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)).clamp(0.3, 2.0)
 
 
@@ -117,27 +105,26 @@ def patch_sources(exemplar: Tensor, known: Tensor, generator: torch.Generator) -
     grey = exemplar.mean(0)
     gy, gx = torch.gradient(grey)
     reach = min(PATCH) // 2 * 2 + 1
-    xx, yy, xy = _box(torch.stack([gx * gx, gy * gy, gx * gy]), reach, reach)
+    xx, yy, xy = blur.box(torch.stack([gx * gx, gy * gy, gx * gy]), reach, reach)
     # gradients run across strands: the strand direction is at right angles to the main axis
     across = 0.5 * torch.atan2(2 * xy, xx - yy)
     clear = ((xx - yy) ** 2 + 4 * xy**2).sqrt() / (xx + yy).clamp_min(1e-9)
     side = max(PATCH) // 2 * 2 + 1
-    inside = _box(known, side, side)[0] > 0.85
+    inside = blur.box(known, side, side)[0] > 0.85
     spots = torch.nonzero(inside)
     if len(spots) == 0:
         return spots, across.new_zeros(0)
     weight = clear[inside] ** 2 + 1e-3
-    picks = torch.multinomial(
-        weight[:: max(1, len(spots) // 20000)], 400, replacement=True, generator=generator
-    )
-    picks = picks * max(1, len(spots) // 20000)
+    stride = max(1, len(spots) // 20000)
+    picks = torch.multinomial(weight[::stride].cpu(), 400, replacement=True, generator=generator)
+    picks = picks.to(spots.device) * stride
     return spots[picks], across[inside][picks]
 
 
 def turned_patches(exemplar: Tensor, centres: Tensor, turns: Tensor) -> Tensor:
     """Patches [M, 3, *PATCH] cut at `centres`, turned by `turns` so that strands run down the rows."""
     rows, columns = exemplar.shape[1:]
-    y, x = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in PATCH), indexing="ij")
+    y, x = torch.meshgrid(*(torch.arange(n, device=turns.device) - (n - 1) / 2 for n in PATCH), indexing="ij")
     c, s = turns.cos()[:, None, None], turns.sin()[:, None, None]
     px = centres[:, 1, None, None] + c * x - s * y
     py = centres[:, 0, None, None] + s * x + c * y
@@ -154,7 +141,7 @@ def strands(generator: torch.Generator) -> Tensor:  # [3, rows, columns], zero m
     for width, gain in ((1, 1.0), (3, 0.8), (8, 0.6)):
         noise = torch.randn(1, 1, rows + 64, columns, generator=generator)
         around = F.pad(noise, (width, width, 0, 0), mode="circular")[0]
-        noise = _box(around, 65, 2 * width + 1)[:, 32:-32, width:-width]
+        noise = blur.box(around, 65, 2 * width + 1)[:, 32:-32, width:-width]
         out = out + gain * noise / noise.std()
     return (out / out.std()).expand(3, -1, -1)
 
@@ -168,13 +155,6 @@ def read_chart(chart: Tensor, coordinates: Tensor) -> Tensor:  # [3, R, C], [N, 
     return F.grid_sample(wrapped[None], grid[None, None], padding_mode="border", align_corners=False)[
         0, :, 0
     ].T
-
-
-def _box(image: Tensor, height: int, width: int) -> Tensor:  # [C, H, W], odd sides
-    """Mean over height x width, zeros beyond the edge."""
-    planes = image.permute(1, 2, 0).contiguous().numpy()
-    mean = cv2.blur(planes, (width, height), borderType=cv2.BORDER_CONSTANT)
-    return torch.from_numpy(mean.reshape(planes.shape)).permute(2, 0, 1)
 
 
 def _hann(n: int) -> Tensor:

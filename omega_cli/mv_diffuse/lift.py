@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ class View:
     mask: Tensor
     trust: Tensor
     depth: Tensor
+
+    def to(self, device: torch.device | str) -> View:
+        return View(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,13 @@ def lift_views(
     do_inflate: bool,
     do_mirror: bool,
     generator: torch.Generator,
+    device: torch.device | str = "cpu",
 ) -> Lift:
-    """Six views of the head that the photo shows."""
+    """Six views of the head that the photo shows.
+
+    Everything is given on the CPU, where the sparse systems are solved; the rest is done on `device`, and
+    what comes out lies there. `generator` is a CPU one: a seed means the same everywhere.
+    """
     mirror = mirror_of(model)
     bare = model(params).vertices[0]
     bottom, hidden = hair_facts(model, bare, camera, labels, rgba[3])
@@ -138,10 +146,12 @@ def lift_views(
             hidden,
         )
         displacement = torch.from_numpy(moved).float()
-    surface = Surface.of(model, bare + displacement, mirror)
+    model, camera = model.to(device), camera.to(device)
+    displacement, rgba, labels = displacement.to(device), rgba.to(device), labels.to(device)
+    surface = Surface.of(model, bare.to(device) + displacement, mirror.to(device))
     photo = Photo(rgba[:3], rgba[3:], labels, rasterize(surface.vertices, model.faces, camera).depth, camera)
     texture = texture_maths.build_texture(surface, photo, texture_size, do_mirror, bottom, hidden, generator)
-    return Lift([render_view(surface, photo, texture, c) for c in cameras], displacement, texture)
+    return Lift([render_view(surface, photo, texture, c.to(device)) for c in cameras], displacement, texture)
 
 
 def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera) -> View:
@@ -150,7 +160,7 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     fragments = rasterize(surface.vertices, model.faces, camera)
     hit = fragments.face_index >= 0
     # At this pixel the photo shows what it shows: eyes and lashes are judged where they become texture.
-    flags = surface.flags * torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    flags = surface.flags * surface.flags.new_tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
     packed = torch.cat([surface.normals, surface.vertices, flags], 1)
     at = interpolate(fragments, model.faces, packed)[hit]
     normal = F.normalize(at[:, :3], dim=-1)
@@ -161,14 +171,14 @@ def render_view(surface: Surface, photo: Photo, texture: Tensor, camera: Camera)
     seen = sample(photo, at[:, 3:6], normal)
     straight = ((seen.facing - STRAIGHT[0]) / (STRAIGHT[1] - STRAIGHT[0])).clamp(0, 1)
     trust = seen.weight * straight * texture_maths.permitted(seen, at[:, 6:])
-    rgb = torch.zeros(3, camera.height, camera.width)
+    rgb = base.new_zeros(3, camera.height, camera.width)
     rgb[:, hit] = trust * seen.rgb.T + (1 - trust) * base
 
     mask = coverage(surface.vertices, model.faces, camera)
     rgb = spread_rim(rgb, hit) * mask + 1 - mask
-    encoded = torch.ones(3, camera.height, camera.width)
+    encoded = torch.ones_like(rgb)
     encoded[:, hit] = normal.T
-    own = torch.zeros(1, camera.height, camera.width)
+    own = torch.zeros_like(mask)
     own[0, hit] = trust
     middle = camera.to_camera(VIEW_CENTRE.to(camera.viewmat))[2]
     depth = torch.where(hit, middle - fragments.depth, 0.0)[None]

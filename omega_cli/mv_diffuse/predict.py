@@ -28,20 +28,21 @@ def predict_views(
     camera: Camera,  # the photo's, in the head frame
     points: Tensor,  # [68, 3] m: landmarks of the fitted head
     size: int,  # px at which the network works
-    device: torch.device | str = "cpu",
 ) -> list[View]:
-    """The lift with the network's residual: the same cameras and sizes. Deterministic."""
-    lift = lift_maps(views, size)[None].to(device)
-    photo = photo_maps(rgba, labels, camera, views[0].camera, points, size)[None].to(device)
-    on_gpu = torch.device(device).type == "cuda"
-    net = net.to(device)
+    """The lift with the network's residual: the same cameras, sizes and device. Deterministic."""
+    lift = lift_maps(views, size)[None]
+    photo = photo_maps(rgba.to(lift.device), labels.to(lift.device), camera, views[0].camera, points, size)[
+        None
+    ]
+    on_gpu = lift.is_cuda
+    net = net.to(lift.device)
     with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
         residual = net(network_input(lift, photo))[0]
-    residual = residual.float().cpu()
+    residual = residual.float()
     if not residual.any():
         return list(views)
     chin = views[0].camera.resized(size, size).project(points[8])[0][1]
-    settled = settle(base_of(lift[0].cpu()), residual, float(chin))
+    settled = settle(base_of(lift[0]), residual, float(chin))
     return [apply_residual(view, change) for view, change in zip(views, settled, strict=True)]
 
 
@@ -55,7 +56,7 @@ def settle(base: Tensor, residual: Tensor, chin: float) -> Tensor:
     surface, or they would not fit these outlines. Small changes of colour are left out.
     """
     size = base.shape[-1]
-    rows = (torch.arange(size, dtype=base.dtype)[:, None] + 0.5) / size
+    rows = (torch.arange(size, dtype=base.dtype, device=base.device)[:, None] + 0.5) / size
     above = ((chin / size - rows) / FADE).clamp(0, 1)
     predicted = base + residual
     kept = torch.zeros_like(residual)

@@ -65,18 +65,17 @@ def run(
             config.inflate,
             config.mirror,
             torch.Generator().manual_seed(seed),
+            device,
         )
         finished = lift.views
         if learned is not None and wears_a_hat(labels):
             report.note("the photo shows a hat, which the view network has not learned: the lift alone")
         elif learned is not None:
             points = model.landmark_points(model(params).vertices[0], "ibug68")
-            finished = predict_views(
-                learned.net, lift.views, image, labels, camera, points, learned.size, device
-            )
+            finished = predict_views(learned.net, lift.views, image, labels, camera, points, learned.size)
         for view in finished:
-            write_view(out.path, view, own)
-        codecs.save_cameras(out.path / layout.CAMERAS, [view.camera for view in lift.views])
+            write_view(out.path, view.to("cpu"), own)
+        codecs.save_cameras(out.path / layout.CAMERAS, [view.camera.to("cpu") for view in lift.views])
         sheet = [codecs.load_image(out.path / layout.view_rgb(v.camera.id), 3) for v in lift.views]
         sheet += [codecs.load_image(out.path / layout.view_normal(v.camera.id), 3) for v in lift.views]
         codecs.save_image(out.path / layout.SHEET, codecs.contact_sheet(sheet, columns=len(lift.views)))

@@ -15,6 +15,7 @@ from ..geometry.mesh import edges as mesh_edges
 from ..geometry.mesh import vertex_normals
 from ..geometry.uvmap import rasterize_uv
 from ..head.model import HeadModel
+from . import blur
 from . import hair as hair_maths
 from .fill import harmonic_fill, push_pull
 from .photo import Photo, Samples, sample
@@ -38,7 +39,7 @@ class Surface:
 
     @cached_property
     def edges(self) -> np.ndarray:  # [E, 2]
-        return mesh_edges(self.model.faces).numpy()
+        return mesh_edges(self.model.faces).cpu().numpy()
 
     @cached_property
     def flags(self) -> Tensor:  # [V, 7], see part_flags
@@ -127,7 +128,8 @@ def hair_field(
 ) -> Tensor:  # [V] in [0, 1]
     """Where the head wears hair. Seen vertices know; the rest follow their neighbours and priors."""
     regions, scalp = surface.model.regions, surface.model.regions["scalp"]
-    prior, trust = torch.zeros(len(surface.vertices)), torch.full((len(surface.vertices),), 0.15)
+    prior = surface.vertices.new_zeros(len(surface.vertices))
+    trust = torch.full_like(prior, 0.15)
     # what a hat covers is taken for hair: hair shows below it, or the prior is never looked at
     bare = 1 - seen.share(HAIR, scalp) - seen.share(HAT, scalp)
     prior[scalp], trust[scalp] = float(bare < 0.75 and math.isfinite(hair_bottom)), 0.3
@@ -143,13 +145,12 @@ def hair_field(
 def hat_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
     """Where the head wears a hat: as low behind as the photo shows it at the sides."""
     scalp = surface.model.regions["scalp"]
-    n = len(scalp)
     if seen.share(HAT, scalp) < 0.1:
-        return torch.zeros(n)
+        return torch.zeros_like(seen.weight)
     hat = scalp & (seen.label == HAT) & (seen.weight > 0.3)
     brim = surface.vertices[hat, 1].quantile(0.1) if hat.any() else torch.tensor(0.08)
     prior = ((surface.vertices[:, 1] - brim) / 0.008 + 0.5).clamp(0, 1) * scalp
-    return label_field(surface, seen, (HAT,), prior, torch.full((n,), 0.5))
+    return label_field(surface, seen, (HAT,), prior, torch.full_like(prior, 0.5))
 
 
 def cloth_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
@@ -157,7 +158,7 @@ def cloth_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
     low = surface.model.regions["neck"] | surface.model.regions["boundary"]
     cloth = low & (seen.label == CLOTH) & (seen.weight > 0.3)
     if cloth.sum() < 20:
-        return torch.zeros(len(low))
+        return torch.zeros_like(seen.weight)
     collar = surface.vertices[cloth, 1].quantile(0.8)
     prior = ((collar - surface.vertices[:, 1]) / 0.006 + 0.5).clamp(0, 1) * low
     return label_field(surface, seen, (CLOTH,), prior, torch.where(low, 0.6, 8.0))
@@ -169,9 +170,14 @@ def label_field(
     """Harmonic field of a label from what is seen and what is assumed (prior, trust [V])."""
     known = seen.weight * 4
     values = (known * is_in(seen.label, labels) + trust * prior) / (known + trust)
-    links, domain = surface.edges, surface.model.regions["skin"].numpy()
-    field = harmonic_fill(values[:, None].numpy(), (known + trust).numpy(), links, domain)[:, 0]
-    return torch.from_numpy(field).float().clamp(0, 1)
+    return over_skin(surface, values[:, None], known + trust)[:, 0].clamp(0, 1)
+
+
+def over_skin(surface: Surface, values: Tensor, confidence: Tensor, pull: float = 1e-6) -> Tensor:
+    """`harmonic_fill` of vertex values [V, C] over the skin. Solved on the CPU, wherever the values lie."""
+    domain = surface.model.regions["skin"].cpu().numpy()
+    filled = harmonic_fill(values.cpu().numpy(), confidence.cpu().numpy(), surface.edges, domain, pull)
+    return torch.from_numpy(filled).to(values)
 
 
 def sharpen(field: Tensor) -> Tensor:
@@ -189,33 +195,27 @@ def continued_colour(surface: Surface, photo: Photo, labels: tuple[int, ...], mi
     if mask.sum() < 60:
         return None
     blurred = Photo(
-        hair_maths.masked_blur(photo.rgb, mask, 3.0),
+        blur.within(photo.rgb, mask, 3.0),
         photo.alpha * mask,
         photo.labels,
         photo.depth,
         photo.camera,
     )
     n = len(surface.vertices)
-    corners = torch.arange(n)[:, None].expand(-1, 3)
+    corners = torch.arange(n, device=mask.device)[:, None].expand(-1, 3)
     seen = gather(blurred, surface, corners, surface.vertices.new_tensor([1.0, 0, 0]).expand(n, -1), mirror)
     trust = seen.weight * is_in(seen.label, labels)
     if trust.sum() < 5:
         flat = (photo.rgb * mask).sum((1, 2)) / mask.sum()
         return flat.expand(n, 3)
-    colour = harmonic_fill(
-        seen.rgb.numpy(),
-        (4 * trust * seen.weight).numpy(),
-        surface.edges,
-        surface.model.regions["skin"].numpy(),
-        pull=0.01,  # ten links, about 5 cm: rims of light do not run around the head
-    )
-    return torch.from_numpy(colour).float().clamp(0, 1)
+    # a pull of ten links, about 5 cm: rims of light do not run around the head
+    return over_skin(surface, seen.rgb, 4 * trust * seen.weight, pull=0.01).clamp(0, 1)
 
 
 def person_albedo(model: HeadModel, photo: Photo, skin: Tensor | None) -> Tensor:  # [V, 3]
     """The model's generic colours for eyes, teeth, tongue and mouth in the photo's light."""
     if model.albedo is None:
-        base = torch.full((len(model.v_template), 3), 0.5)
+        base = torch.full_like(model.v_template, 0.5)
         return base if skin is None else skin
     if skin is None:
         return model.albedo
@@ -237,7 +237,8 @@ def build_texture(
     model = surface.model
     n = len(surface.vertices)
     corner = surface.vertices.new_tensor([1.0, 0, 0]).expand(n, -1)
-    at_vertices = gather(photo, surface, torch.arange(n)[:, None].expand(-1, 3), corner, mirror)
+    itself = torch.arange(n, device=corner.device)[:, None].expand(-1, 3)
+    at_vertices = gather(photo, surface, itself, corner, mirror)
     worn = hair_field(surface, at_vertices, hair_bottom, hidden_ears)
     skin = continued_colour(surface, photo, PLAIN_SKIN, mirror)
     hair = continued_colour(surface, photo, (HAIR,), mirror)
@@ -275,7 +276,7 @@ def build_texture(
     guess = torch.where(inside[:, None], on_texels(albedo), guess)
     texel = torch.lerp(guess, seen.rgb, seen.weight[:, None])
 
-    texture = torch.zeros(3, size, size)
+    texture = texel.new_zeros(3, size, size)
     texture[:, covered] = texel.T.clamp(0, 1)
     return push_pull(texture, covered[None].float())
 

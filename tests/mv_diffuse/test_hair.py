@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from omega_cli.mv_diffuse import hair
+from omega_cli.mv_diffuse import blur, hair
 
 
 def ring(n: int, height: float) -> torch.Tensor:
@@ -43,4 +43,4 @@ def test_masked_blur_of_a_constant_is_the_constant_inside_the_mask():
     mask = torch.zeros(1, 40, 40)
     mask[:, 10:30, 10:30] = 1
     values = torch.where(mask > 0, 0.4, 9.0)
-    assert torch.allclose(hair.masked_blur(values, mask, 3.0)[:, 12:28, 12:28], torch.tensor(0.4), atol=1e-4)
+    assert torch.allclose(blur.within(values, mask, 3.0)[:, 12:28, 12:28], torch.tensor(0.4), atol=1e-4)
