@@ -20,6 +20,7 @@ from omega_cli.deform_flame.semantics import NEEDED_REGIONS
 from omega_cli.deform_flame.solve import Fit
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import Camera
+from omega_cli.geometry.reproject import normal_gap
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
@@ -77,6 +78,7 @@ def run(
             out.summary = f"{len(fit.history)} steps"
         _write(out.path, model, photo, fit, views, device)
         out.metrics.update(metrics(model, fit))
+        out.metrics["views_normal_gap_deg"] = round(_normal_gap(model, photo, fit, views), 3)
         if fit.unfolded:
             out.warn(f"{fit.unfolded} triangles were about to fold and were relaxed; look at overlay/.")
     return avatar.mesh
@@ -162,6 +164,12 @@ def metrics(model: HeadModel, fit: Fit) -> dict[str, float]:
         found["outline_rms_mm"] = round(1e3 * UNIT * fit.history[-1]["sil"] ** 0.5, 3)
         found |= {f"loss_{name}": fit.history[-1][name] for name in ("total", "nml", "sil", "lap")}
     return found
+
+
+def _normal_gap(model: HeadModel, photo: HeadParams, fit: Fit, views: list[View]) -> float:
+    """How far neighbouring views' normals disagree about the deformed head, degrees."""
+    posed = model.forward(views_frame(photo), fit.offsets).vertices[0]
+    return normal_gap(posed, model.faces, [(camera, normal) for camera, normal, _ in views])
 
 
 def _write(
