@@ -27,7 +27,7 @@ class Decoded:
     """Both branches in the canonical world; the UV branch with the surface point it is bound to.
 
     vertex: V Gaussians, the i-th at vertex i. uv: N Gaussians; face_index [N], barycentric [N, 3].
-    texture [3, R, R]: the completed colours.
+    texture [3, R, R]: the completed colours; covered [R, R] bool: the N texels, in reading order.
     """
 
     vertex: Gaussians
@@ -35,6 +35,7 @@ class Decoded:
     face_index: Tensor
     barycentric: Tensor
     texture: Tensor
+    covered: Tensor
 
 
 def decode_surface(
@@ -82,4 +83,4 @@ def decode_surface(
         spacing,
         texel_sigma,
     )
-    return Decoded(vertex, uv, faces_of, where, texture)
+    return Decoded(vertex, uv, faces_of, where, texture, covered)

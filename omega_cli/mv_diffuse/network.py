@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omega_cli.blocks import silence
+
 from .conditioning import INPUTS, OUTPUTS
 
 STRIDE = 8  # px of the input between two tokens
@@ -29,12 +31,6 @@ class ViewNetConfig:
     views: int = 7
 
 
-def _silence(layer: nn.Conv2d) -> None:
-    """Start at zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-
-
 class ConvBlock(nn.Module):
     """Two 3 x 3 convolutions with a skip; scale and shift of the second norm are each view's own."""
 
@@ -45,7 +41,7 @@ class ConvBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        _silence(self.conv2)
+        silence(self.conv2)
 
     def forward(self, x: Tensor, view: Tensor) -> Tensor:  # [N, C, h, w], [N, embedding]
         h = self.conv1(F.silu(self.norm1(x)))
@@ -99,7 +95,7 @@ class ViewNet(nn.Module):
         self.grow0 = nn.Conv2d(b, a, 3, padding=1)
         self.up0 = nn.ModuleList([ConvBlock(2 * a, a, e), ConvBlock(a, a, e)])
         self.last_norm, self.last = nn.GroupNorm(16, a), nn.Conv2d(a, 4 * OUTPUTS, 3, padding=1)
-        _silence(self.last)
+        silence(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         B, K = x.shape[:2]
