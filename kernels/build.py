@@ -14,7 +14,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ABI_VERSION = 1  # the C signatures; omega_abi_version() must return it
+ABI_VERSION = 2  # the C signatures; omega_abi_version() must return it
 CSRC = Path(__file__).parent / "csrc"
 CPU_LIBRARY = "libomega_cpu.so"
 CUDA_LIBRARY = "libomega_cuda.so"

@@ -41,6 +41,13 @@ def uv_splat(
     return out.reshape(B, H, W, C)
 
 
+def pool(
+    image: Tensor,  # [B, H, W, C], H and W even
+) -> Tensor:  # [B, H / 2, W / 2, C]
+    """The next coarser level: sums of two by two texels. A NaN spreads to the texel that holds it."""
+    return image.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((2, 4))
+
+
 def mesh_raster(
     clip_vertices: Tensor,  # [V, 4]
     faces: Tensor,  # [F, 3]

@@ -51,12 +51,18 @@ def uv_splat_pyramid(
     extra: Tensor | None = None,  # [B, P, E]
     backend: str = "auto",
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """`uv_splat` at levels of H >> l x W >> l: (sums [B, C, h, w], extra sums [B, E, h, w] or None) each.
+    """`uv_splat` and its coarser levels: (sums [B, C, h, w], extra sums [B, E, h, w] or None) of each.
+
+    Level 0 is `uv_splat`; a texel of level l + 1 is the sum of the two by two texels of level l that it
+    covers (the "pull" of pull-push, Gortler et al. 1996, 6.1; docs/paper.md). So a point enters a coarse
+    texel with the sum of its bilinear weights in the texels below, every level has the same mass, and what is
+    not finite reaches the coarse texels over its own. The gradient at level 0 is the sum of the levels'
+    gradients, each repeated over the texels below.
 
     weight scales each point's whole contribution, a point of weight 0 is not there. extra are further
     float32 columns that are summed like the values: ones give the density D, cosines the confidence C of
-    paper 3.3. Differentiable to values, uv, weight and extra. All levels are summed by one operator, which
-    sorts the points once. H and W must be divisible by 2^(levels - 1).
+    paper 3.3. Differentiable to values, uv, weight and extra. All is done by one operator. H and W must be
+    divisible by 2^(levels - 1).
     """
     _check(values, uv, size, levels, weight, extra)
     if values.dtype in FEATURE_TYPES[1:] and (values.device.type != "cuda" or backend == "torch"):
@@ -71,9 +77,13 @@ def uv_splat_pyramid(
     if native:
         outs = _uv_splat_levels(values, uv, weight, extra, *size, levels)
     else:
-        sizes = [(size[0] >> level, size[1] >> level) for level in range(levels)]
-        columns = [_times(t, weight) for t in (values, extra) if t is not None]
-        outs = [reference.uv_splat(c, uv.to(c), hw) for c in columns for hw in sizes]
+        outs = []
+        for columns in (values, extra):
+            if columns is not None:
+                weighted = _times(columns, weight)
+                outs.append(reference.uv_splat(weighted, uv.to(weighted), size))
+                for _ in range(levels - 1):
+                    outs.append(reference.pool(outs[-1]))
     images = [out.permute(0, 3, 1, 2) for out in outs]
     return list(zip(images[:levels], images[levels:] or [None] * levels, strict=True))
 
@@ -110,9 +120,8 @@ def _check(
             f"extra must be [B, P, E], got {tuple(extra.shape)} for values {tuple(values.shape)}"
         )
     B, P, C = values.shape
-    border = 1 << (levels - 1)
-    atoms = (height + 1) * (width + 1) if levels == 1 else 4 * (height + border) * (width + border)
-    _backend.refuse_beyond(2**31, points=B * P, texels=B * atoms, channels=C * 32)
+    cells = (height + 1) * (width + 1)  # between the texel centres
+    _backend.refuse_beyond(2**31, points=B * P, texels=B * cells, channels=C * 32)
 
 
 # The operators: the sums of all levels come first, then the extra sums of all levels.
@@ -147,7 +156,7 @@ def _(values, uv, weight, extra, height: int, width: int, levels: int) -> list[T
     counts, sizes = _counts(values, extra), _sizes(height, width, levels)
     library = _backend.library("cuda")
     library.omega_cuda_uv_splat_workspace.restype = c_int64
-    needed = library.omega_cuda_uv_splat_workspace(*counts[:2], *sizes)
+    needed = library.omega_cuda_uv_splat_workspace(*counts[:2], *sizes[:2])
     scratch = torch.empty(needed, dtype=torch.uint8, device=values.device)
     _backend.call_cuda(
         "omega_cuda_uv_splat",

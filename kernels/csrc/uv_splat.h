@@ -1,4 +1,4 @@
-// What the splat on the CPU and its gradient share: points, levels, and where a point falls.
+// What the splat on the CPU and its gradient share: points, and where they fall.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,6 @@
 
 namespace omega {
 
-constexpr int kMostLevels = 12;
 constexpr int kAhead = 12;  // points between a prefetch and its use
 
 // Of one view.
@@ -31,19 +30,17 @@ struct Place {
     float fx, fy;
 };
 
-// x, y: in texels of level 0; scale: 2^-level, so that the products are exact and the same in every version.
-OMEGA_INLINE Place place_of(float x, float y, float scale) {
-    const float at_x = x * scale - 0.5f, at_y = y * scale - 0.5f;
-    const float floor_x = std::floor(at_x), floor_y = std::floor(at_y);
-    return {(int)floor_x, (int)floor_y, at_x - floor_x, at_y - floor_y};
+// x, y: in texels.
+OMEGA_INLINE Place place_of(float x, float y) {
+    const float floor_x = std::floor(x - 0.5f), floor_y = std::floor(y - 0.5f);
+    return {(int)floor_x, (int)floor_y, x - 0.5f - floor_x, y - 0.5f - floor_y};
 }
 
-// False: NaN, infinite, or half a texel of the coarsest level outside the map. x, y: in texels of level 0.
-OMEGA_INLINE bool locate(const float* uv, int H, int W, int levels, float& x, float& y) {
+// False: NaN, infinite, or half a texel outside the map. x, y: in texels.
+OMEGA_INLINE bool locate(const float* uv, int H, int W, float& x, float& y) {
     if (!is_finite(uv[0]) || !is_finite(uv[1])) return false;
     x = uv[0] * (float)W, y = uv[1] * (float)H;
-    const float border = 0.5f * (float)(1 << (levels - 1));
-    return x > -border && x < (float)W + border && y > -border && y < (float)H + border;
+    return x > -0.5f && x < (float)W + 0.5f && y > -0.5f && y < (float)H + 0.5f;
 }
 
 OMEGA_INLINE void prefetch(const float* from, int count) {

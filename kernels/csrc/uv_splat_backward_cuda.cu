@@ -1,4 +1,6 @@
-// The gradient of UV splatting on CUDA: a group of lanes gathers one point's from four texels of every level.
+// The gradient of UV splatting on CUDA: a group of lanes gathers one point's from four texels.
+//
+// A texel of the finest level is a part of one texel of every coarser level: its gradient is the sum of theirs.
 
 #include "uv_splat.cuh"
 
@@ -16,14 +18,18 @@ struct Gradients {
 };
 
 template <typename T, int V, int L>
-__global__ void __launch_bounds__(kThreads) gather(Points points, const T* values, Levels levels, Gradients out) {
+__global__ void __launch_bounds__(kThreads) gather(Points points, const T* values, Maps grads, Gradients out) {
     const int lane = threadIdx.x % L;
     const int64_t point = ((int64_t)blockIdx.x * kThreads + threadIdx.x) / L;
     const bool exists = point < points.B * points.P;
     const int64_t view = exists ? point / points.P : 0;
     const float2 at = exists ? points.uv[point] : make_float2(0.0f, 0.0f);
     const float weight = exists && points.weight ? points.weight[point] : 1.0f;
-    const bool places = exists && isfinite(at.x) && isfinite(at.y);
+    const float x = __fmul_rn(at.x, (float)grads.W) - 0.5f, y = __fmul_rn(at.y, (float)grads.H) - 0.5f;
+    const float x_floor = floorf(x), y_floor = floorf(y), fx = x - x_floor, fy = y - y_floor;
+    // NaN and infinity fail these comparisons
+    const bool lands = exists && x_floor >= -1.0f && x_floor < (float)grads.W && y_floor >= -1.0f && y_floor < (float)grads.H;
+    const int column = lands ? (int)x_floor : 0, row = lands ? (int)y_floor : 0;
     const bool moves = out.uv || out.weight;  // these need the values as well
     float by_x = 0, by_y = 0, by_weight = 0, extra_sum = 0;
     for (int begin = 0; begin == 0 || begin < points.C; begin += L * V) {
@@ -31,41 +37,38 @@ __global__ void __launch_bounds__(kThreads) gather(Points points, const T* value
         const bool active = exists && channel < points.C, has_extra = begin == 0 && lane < points.E;
         Pack<V> own = {}, sum = {};
         if (active && moves) own = load<T, V>(values + point * points.C + channel);
-        const float own_extra = exists && has_extra && moves ? points.extra[point * points.E + lane] : 0.0f;
-        for (int slot = 0; places && slot < levels.count; slot++) {
-            const Level& level = levels.at[slot];
-            const float x = __fmul_rn(at.x, (float)level.W) - 0.5f, y = __fmul_rn(at.y, (float)level.H) - 0.5f;
-            const float x_floor = floorf(x), y_floor = floorf(y), fx = x - x_floor, fy = y - y_floor;
-            if (!(x_floor >= -1.0f && x_floor < (float)level.W && y_floor >= -1.0f && y_floor < (float)level.H)) continue;
-            const int column = (int)x_floor, row = (int)y_floor;
-            Pack<V> grad[4] = {};
-            float extra_grad[4] = {};
+        float own_extra = exists && has_extra && moves ? points.extra[point * points.E + lane] : 0.0f;
+        if (weight == 0.0f) {  // such a point is not there, not even where it is NaN
+#pragma unroll
+            for (int k = 0; k < V; k++) own.at[k] = isfinite(own.at[k]) ? own.at[k] : 0.0f;
+            own_extra = isfinite(own_extra) ? own_extra : 0.0f;
+        }
+        Pack<V> grad[4] = {};
+        float extra_grad[4] = {};
+        for (int level = 0; lands && level < grads.levels; level++) {
 #pragma unroll
             for (int c = 0; c < 4; c++) {
                 const int tx = column + (c & 1), ty = row + (c >> 1);
-                if (tx < 0 || tx >= level.W || ty < 0 || ty >= level.H) continue;
-                const int64_t texel = (view * level.H + ty) * level.W + tx;
-                if (active) grad[c] = load<float, V>(level.grad + texel * points.C + channel);
-                if (has_extra) extra_grad[c] = level.extra_grad[texel * points.E + lane];
+                if (tx < 0 || tx >= grads.W || ty < 0 || ty >= grads.H) continue;
+                const int64_t texel = grads.texel(view, ty >> level, tx >> level, level);
+                if (active) grad[c] += load<float, V>(grads.sums[level] + texel * points.C + channel);
+                if (has_extra) extra_grad[c] += grads.extras[level][texel * points.E + lane];
             }
-            float slope_x = 0, slope_y = 0;
+        }
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const bool right = c & 1, below = c >> 1;
-                const float wx = right ? fx : 1.0f - fx, wy = below ? fy : 1.0f - fy, share = wx * wy;
-                float dot = own_extra * extra_grad[c];
+        for (int c = 0; lands && c < 4; c++) {
+            const bool right = c & 1, below = c >> 1;
+            const float wx = right ? fx : 1.0f - fx, wy = below ? fy : 1.0f - fy, share = wx * wy;
+            float dot = own_extra * extra_grad[c];
 #pragma unroll
-                for (int k = 0; k < V; k++) {
-                    sum.at[k] += weight * share * grad[c].at[k];
-                    dot += own.at[k] * grad[c].at[k];
-                }
-                extra_sum += weight * share * extra_grad[c];
-                by_weight += share * dot;
-                slope_x += right ? wy * dot : -wy * dot;
-                slope_y += below ? wx * dot : -wx * dot;
+            for (int k = 0; k < V; k++) {
+                sum.at[k] += weight * share * grad[c].at[k];
+                dot += own.at[k] * grad[c].at[k];
             }
-            by_x += weight * (float)level.W * slope_x;
-            by_y += weight * (float)level.H * slope_y;
+            extra_sum += weight * share * extra_grad[c];
+            by_weight += share * dot;
+            by_x += weight * (right ? wy * dot : -wy * dot);
+            by_y += weight * (below ? wx * dot : -wx * dot);
         }
         if (active && out.values) store<T, V>((T*)out.values + point * points.C + channel, sum);
     }
@@ -78,28 +81,28 @@ __global__ void __launch_bounds__(kThreads) gather(Points points, const T* value
         by_weight += __shfl_down_sync(kWholeWarp, by_weight, reach, L);
     }
     if (exists && lane == 0) {
-        if (out.uv) out.uv[point] = make_float2(by_x, by_y);
+        if (out.uv) out.uv[point] = make_float2((float)grads.W * by_x, (float)grads.H * by_y);
         if (out.weight) out.weight[point] = by_weight;
     }
 }
 
 template <typename T, int V, int L>
-cudaError_t launch_gather(const Points& points, const void* values, const Levels& levels, const Gradients& out,
+cudaError_t launch_gather(const Points& points, const void* values, const Maps& grads, const Gradients& out,
                           cudaStream_t queue) {
     if (points.B * points.P == 0) return cudaSuccess;
     gather<T, V, L><<<omega::blocks_for(points.B * points.P * L, kThreads), kThreads, 0, queue>>>(
-        points, (const T*)values, levels, out);
+        points, (const T*)values, grads, out);
     return cudaGetLastError();
 }
 
 template <typename T>
-cudaError_t gather_type(const Points& points, const void* values, const Levels& levels, const Gradients& out,
+cudaError_t gather_type(const Points& points, const void* values, const Maps& grads, const Gradients& out,
                         cudaStream_t queue) {
     const auto launch = points.C % 4 != 0 ? (points.C <= 8 ? launch_gather<T, 1, 8> : launch_gather<T, 1, 32>)
                         : points.C <= 32  ? launch_gather<T, 4, 8>
                         : points.C <= 64  ? launch_gather<T, 4, 16>
                                           : launch_gather<T, 4, 32>;
-    return launch(points, values, levels, out, queue);
+    return launch(points, values, grads, out, queue);
 }
 
 }  // namespace
@@ -112,8 +115,8 @@ OMEGA_EXPORT int omega_cuda_uv_splat_backward(int type, int64_t B, int64_t P, in
                                               float* const* extra_grads, void* grad_values, float* grad_uv,
                                               float* grad_weight, float* grad_extra, void* stream) {
     const Points points{B, P, (int)C, (int)E, (const float2*)uv, weight, extra};
-    const Levels all = describe((int)height, (int)width, levels, grads, extra_grads);
+    const Maps maps(height, width, levels, grads, E ? extra_grads : nullptr);
     const Gradients out{grad_values, (float2*)grad_uv, grad_weight, grad_extra};
     const auto run = type == 0 ? gather_type<float> : type == 1 ? gather_type<__half> : gather_type<__nv_bfloat16>;
-    return (int)run(points, values, all, out, (cudaStream_t)stream);
+    return (int)run(points, values, maps, out, (cudaStream_t)stream);
 }

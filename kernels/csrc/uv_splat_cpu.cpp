@@ -1,10 +1,10 @@
-// Bilinear splatting of points into a UV map at several levels at once. Meaning: kernels/reference.py uv_splat.
+// Bilinear splatting of points into a UV map, and its coarser levels. Meaning: kernels/reference.py uv_splat and pool.
 //
-// The finest map is cut into bands of rows, small enough to stay in a core's own cache. Each point belongs to
-// one band, and a band's points are dealt to it in their own order; one thread reads each of them once and adds
-// it to the texels of every level. Rows that two bands reach are owned by one of them: what the others have
-// for it they leave in rows of their own (the halo), which are added at the end, band by band. The bands do
-// not depend on the number of threads, hence neither do the bits; and no atomics.
+// The map is cut into bands of rows, small enough to stay in a core's own cache. Each point belongs to one
+// band, and a band's points are dealt to it in their own order; one thread reads each of them once. The row
+// below a band belongs to the next: what a band has for it is left in a row of its own (the halo), and added
+// at the end. The bands do not depend on the number of threads, hence neither do the bits; and no atomics.
+// Of the coarser levels every texel is the sum of two by two of the finer one.
 
 #include <algorithm>
 #include <cmath>
@@ -19,14 +19,14 @@ namespace {
 using omega::Place;
 using omega::Points;
 
-constexpr int64_t kBandBytes = 512 << 10;  // of the finest map at once: half of a usual second-level cache
+constexpr int64_t kBandBytes = 512 << 10;  // of the map at once: half of a usual second-level cache
 constexpr int kChannels = 128;             // of a point at once, about
 constexpr int kChunks = 32;                // of the points, for dealing them in parallel
 constexpr int kShares = 32;                // a band of several rows has at most one share of the points
 
 struct Dealt {
     int32_t point;
-    float x, y;  // in texels of level 0
+    float x, y;  // in texels
     float weight;
 };
 
@@ -40,42 +40,11 @@ struct Bands {
     int count() const { return (int)first_row.size() - 1; }
 };
 
-// The maps of one view.
-struct Maps {
-    int levels, H, W, C, E;
-    float* sums[omega::kMostLevels];
-    float* extras[omega::kMostLevels];
-
-    int height(int level) const { return H >> level; }
-    int width(int level) const { return W >> level; }
+// One level of one view.
+struct Map {
+    int H, W, C, E;
+    float *sums, *extras;
 };
-
-// Rows of a level that the points of a band reach, from first to past - 1; those from own to own_past - 1 it
-// writes into the map itself, the others into the halo from texel `halo` on.
-struct Rows {
-    int first, past, own, own_past;
-    int64_t halo;
-
-    bool holds(int row) const { return row >= first && row < past; }
-    bool owns(int row) const { return row >= own && row < own_past; }
-    int in_halo() const { return past - first - (own_past - own); }
-    // Texel of the halo at which a row that is not owned begins.
-    int64_t place(int row, int width) const {
-        return halo + (int64_t)(row < own ? row - first : row - first - (own_past - own)) * width;
-    }
-};
-
-// A point of the band lies at first_row + 1/2 <= y < past_row + 1/2 in texels of level 0, further out in the
-// first and the last band. A row of a coarse level belongs to the band of its uppermost row of level 0.
-Rows rows_of(int first_row, int past_row, int level, int height) {
-    const int step = 1 << level;
-    Rows out;
-    out.first = std::max(0, (2 * first_row + 1 - step) >> (level + 1));
-    out.past = std::min(height, ((2 * past_row + step) >> (level + 1)) + 1);
-    out.own = (first_row + step - 1) >> level, out.own_past = (past_row + step - 1) >> level;
-    if (out.own == out.own_past) out.own = out.own_past = out.first;
-    return out;
-}
 
 // Rows to bands: at most as many rows as fit the cache, at most a share of the points.
 void cut(const std::vector<int64_t>& points_of_row, int64_t total, int64_t row_bytes, int H, Bands& out) {
@@ -94,25 +63,25 @@ void cut(const std::vector<int64_t>& points_of_row, int64_t total, int64_t row_b
     out.first_row.push_back(H);
 }
 
-// Calls use(point, x, y, row, weight) for the points that reach the map, with the row of level 0 above them.
+// Calls use(point, x, y, row, weight) for the points that reach the map, with the row above them.
 template <class Use>
-OMEGA_INLINE void each_point(const Points& points, int64_t begin, int64_t end, int H, int W, int levels, Use use) {
+OMEGA_INLINE void each_point(const Points& points, int64_t begin, int64_t end, int H, int W, Use use) {
     for (int64_t p = begin; p < end; p++) {
         const float weight = points.weight ? points.weight[p] : 1.0f;
         float x, y;
-        if (weight == 0.0f || !omega::locate(points.uv + 2 * p, H, W, levels, x, y)) continue;
+        if (weight == 0.0f || !omega::locate(points.uv + 2 * p, H, W, x, y)) continue;
         use(p, x, y, y < 1.5f ? 0 : std::min((int)(y - 0.5f), H - 1), weight);
     }
 }
 
-void deal(const Points& points, int H, int W, int levels, int64_t row_bytes, int threads, Bands& out) {
+void deal(const Points& points, int H, int W, int64_t row_bytes, int threads, Bands& out) {
     const int64_t P = points.count;
     const int chunks = (int)std::min<int64_t>(kChunks, P / 512 + 1);
     std::vector<int64_t> counts((size_t)chunks * H, 0);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         int64_t* mine = counts.data() + (size_t)chunk * H;
-        each_point(points, P * chunk / chunks, P * (chunk + 1) / chunks, H, W, levels,
+        each_point(points, P * chunk / chunks, P * (chunk + 1) / chunks, H, W,
                    [&](int64_t, float, float, int row, float) { mine[row]++; });
     }
     std::vector<int64_t> points_of_row(H, 0);
@@ -142,18 +111,17 @@ void deal(const Points& points, int H, int W, int levels, int64_t row_bytes, int
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         int64_t* mine = next.data() + (size_t)chunk * bands;
-        each_point(points, P * chunk / chunks, P * (chunk + 1) / chunks, H, W, levels,
+        each_point(points, P * chunk / chunks, P * (chunk + 1) / chunks, H, W,
                    [&](int64_t p, float x, float y, int row, float weight) {
                        out.points[mine[out.of_row[row]]++] = {(int32_t)p, x, y, weight};
                    });
     }
 }
 
-// Where a band writes at one level: rows first .. past - 1 of the map, each there or in the halo.
+// Where a band writes: rows first .. first + count - 1 of the map, the last of them perhaps in the halo.
 struct Target {
-    int first, past, width;
-    float scale;  // 2^-level
-    float **rows, **extra_rows;
+    int first, count, width;
+    std::vector<float*> rows, extra_rows;
 };
 
 // N floats that need no alignment.
@@ -184,7 +152,7 @@ OMEGA_INLINE void add_to_corners(const float* from, int count, float* const to[4
 // finite must not reach a texel in which its weight is zero.
 OMEGA_INLINE void find_corners(const Target& target, float* const* rows, int C, const Place& at, const float weight[4],
                                float* nowhere, float* to[4]) {
-    const int row = at.row - target.first, count = target.past - target.first;
+    const int row = at.row - target.first, count = target.count;
     if (row >= 0 && row + 1 < count && at.column >= 0 && at.column + 1 < target.width && weight[3] != 0.0f) {
         const int64_t column = (int64_t)at.column * C;
         to[0] = rows[row] + column, to[1] = to[0] + C;
@@ -198,11 +166,11 @@ OMEGA_INLINE void find_corners(const Target& target, float* const* rows, int C, 
     }
 }
 
-// Channels c_first .. c_first + count - 1 of a band's points, and their extra columns if E > 0, into every level.
+// Channels c_first .. c_first + count - 1 of a band's points, and their extra columns if E > 0.
 // nowhere: max(count, E) floats.
 template <int L>
 OMEGA_INLINE void splat_band_of(const Points& from, const Dealt* points, int64_t many, int c_first, int count, int E,
-                                const Target* targets, int levels, float* nowhere) {
+                                const Target& target, float* nowhere) {
     const float* values = from.values + c_first;
     for (int64_t k = 0; k < many; k++) {
         if (k + omega::kAhead < many) {
@@ -211,44 +179,32 @@ OMEGA_INLINE void splat_band_of(const Points& from, const Dealt* points, int64_t
             if (E) __builtin_prefetch(from.extra + later * E);
         }
         const Dealt& point = points[k];
-        for (int level = 0; level < levels; level++) {
-            const Target& target = targets[level];
-            const Place at = omega::place_of(point.x, point.y, target.scale);
-            const float upper = point.weight * (1.0f - at.fy), lower = point.weight * at.fy;
-            const float weight[4] = {upper * (1.0f - at.fx), upper * at.fx, lower * (1.0f - at.fx), lower * at.fx};
-            float* to[4];
-            find_corners(target, target.rows, from.C, at, weight, nowhere, to);
-            add_to_corners<L>(values + (int64_t)point.point * from.C, count, to, weight);
-            if (!E) continue;
-            find_corners(target, target.extra_rows, E, at, weight, nowhere, to);
-            add_to_corners<2>(from.extra + (int64_t)point.point * E, E, to, weight);
-        }
+        const Place at = omega::place_of(point.x, point.y);
+        const float upper = point.weight * (1.0f - at.fy), lower = point.weight * at.fy;
+        const float weight[4] = {upper * (1.0f - at.fx), upper * at.fx, lower * (1.0f - at.fx), lower * at.fx};
+        float* to[4];
+        find_corners(target, target.rows.data(), from.C, at, weight, nowhere, to);
+        add_to_corners<L>(values + (int64_t)point.point * from.C, count, to, weight);
+        if (!E) continue;
+        find_corners(target, target.extra_rows.data(), E, at, weight, nowhere, to);
+        add_to_corners<2>(from.extra + (int64_t)point.point * E, E, to, weight);
     }
 }
 
 OMEGA_VERSIONS(void, splat_band,
                (const Points& from, const Dealt* points, int64_t many, int c_first, int count, int E,
-                const Target* targets, int levels, float* nowhere),
-               (from, points, many, c_first, count, E, targets, levels, nowhere))
+                const Target& target, float* nowhere),
+               (from, points, many, c_first, count, E, target, nowhere))
 
-// What bands leave for rows of others: texels of all bands and levels, as [texel, C] and [texel, E].
+// What bands have for the row below them: a row each, as [W, C] and [W, E].
 struct Halo {
-    std::vector<Rows> rows;  // [band, level]
     std::unique_ptr<float[]> sums, extras;
     int64_t room = 0;
 
-    void lay_out(const Bands& bands, const Maps& maps) {
-        rows.clear();
-        int64_t texels = 0;
-        for (int band = 0; band < bands.count(); band++)
-            for (int level = 0; level < maps.levels; level++) {
-                rows.push_back(rows_of(bands.first_row[band], bands.first_row[band + 1], level, maps.height(level)));
-                rows.back().halo = texels;
-                texels += (int64_t)rows.back().in_halo() * maps.width(level);
-            }
+    void make_room(int64_t texels, const Map& map) {
         if (texels <= room) return;
-        sums.reset(new float[texels * maps.C]), extras.reset(new float[texels * maps.E]);
-        omega::prefer_huge_pages(sums.get(), texels * maps.C * (int64_t)sizeof(float));
+        sums.reset(new float[texels * map.C]), extras.reset(new float[texels * map.E]);
+        omega::prefer_huge_pages(sums.get(), texels * map.C * (int64_t)sizeof(float));
         room = texels;
     }
 };
@@ -261,32 +217,22 @@ void clear(float* row, int64_t width, int C, int count) {
 }
 
 // One band, channels c_first .. c_first + count - 1; the extra columns go with the first of them.
-void run_band(const Points& points, const Bands& bands, int band, const Halo& halo, const Maps& maps, int c_first,
+void run_band(const Points& points, const Bands& bands, int band, const Halo& halo, const Map& map, int c_first,
               int count) {
-    const int E = c_first == 0 ? maps.E : 0;
-    const Rows* rows = &halo.rows[(size_t)band * maps.levels];
-    size_t held = 0;
-    for (int level = 0; level < maps.levels; level++) held += rows[level].past - rows[level].first;
-    std::vector<float*> starts(2 * held);
-    std::vector<float> nowhere(std::max(count, E), 0.0f);
-    Target targets[omega::kMostLevels];
-    float** next = starts.data();
-    for (int level = 0; level < maps.levels; level++) {
-        const Rows& mine = rows[level];
-        const int width = maps.width(level);
-        targets[level] = {mine.first, mine.past, width, 1.0f / (float)(1 << level), next, next + held};
-        for (int row = mine.first; row < mine.past; row++, next++) {
-            const bool own = mine.owns(row);
-            const int64_t texel = own ? (int64_t)row * width : mine.place(row, width);
-            next[0] = (own ? maps.sums[level] : halo.sums.get()) + texel * maps.C + c_first;
-            clear(next[0], width, maps.C, count);
-            if (!E) continue;
-            next[held] = (own ? maps.extras[level] : halo.extras.get()) + texel * E;
-            clear(next[held], width, E, E);
-        }
+    const int E = c_first == 0 ? map.E : 0, first = bands.first_row[band], past = bands.first_row[band + 1];
+    Target target{first, std::min(past + 1, map.H) - first, map.W, {}, {}};
+    for (int row = first; row < first + target.count; row++) {
+        const bool own = row < past;
+        const int64_t texel = (int64_t)(own ? row : band) * map.W;
+        target.rows.push_back((own ? map.sums : halo.sums.get()) + texel * map.C + c_first);
+        clear(target.rows.back(), map.W, map.C, count);
+        if (!E) continue;
+        target.extra_rows.push_back((own ? map.extras : halo.extras.get()) + texel * E);
+        clear(target.extra_rows.back(), map.W, E, E);
     }
+    std::vector<float> nowhere(std::max(count, E), 0.0f);
     splat_band(points, bands.points.get() + bands.starts[band], bands.starts[band + 1] - bands.starts[band], c_first,
-               count, E, targets, maps.levels, nowhere.data());
+               count, E, target, nowhere.data());
 }
 
 void add_row(float* to, const float* from, int64_t count) {
@@ -294,19 +240,33 @@ OMEGA_INDEPENDENT
     for (int64_t k = 0; k < count; k++) to[k] += from[k];
 }
 
-// What other bands have for a row of the map, in their order.
-void collect(const Bands& bands, const Halo& halo, const Maps& maps, int level, int row) {
-    const int step = 1 << level, width = maps.width(level);
-    const int first = bands.of_row[std::max(0, (row - 2) * step)];
-    const int last = bands.of_row[std::min(maps.H - 1, (row + 2) * step)];
-    for (int band = first; band <= last; band++) {
-        const Rows& rows = halo.rows[(size_t)band * maps.levels + level];
-        if (!rows.holds(row) || rows.owns(row)) continue;
-        const int64_t from = rows.place(row, width), to = (int64_t)row * width;
-        add_row(maps.sums[level] + to * maps.C, halo.sums.get() + from * maps.C, (int64_t)width * maps.C);
-        if (maps.E)
-            add_row(maps.extras[level] + to * maps.E, halo.extras.get() + from * maps.E, (int64_t)width * maps.E);
+// The halo of the band above goes into a band's first row.
+void collect(const Bands& bands, const Halo& halo, const Map& map, int band) {
+    const int64_t from = (int64_t)(band - 1) * map.W, to = (int64_t)bands.first_row[band] * map.W;
+    add_row(map.sums + to * map.C, halo.sums.get() + from * map.C, (int64_t)map.W * map.C);
+    if (map.E) add_row(map.extras + to * map.E, halo.extras.get() + from * map.E, (int64_t)map.W * map.E);
+}
+
+// A row of texels with `columns` each, from the two rows of the finer level that it covers.
+template <int>
+OMEGA_INLINE void pool_row_of(const float* upper, const float* lower, int64_t texels, int columns, float* to) {
+    for (int64_t x = 0; x < texels; x++) {
+        const float *a = upper + 2 * x * columns, *b = a + columns, *d = lower + 2 * x * columns, *e = d + columns;
+        float* out = to + x * columns;
+OMEGA_INDEPENDENT
+        for (int c = 0; c < columns; c++) out[c] = (a[c] + b[c]) + (d[c] + e[c]);
     }
+}
+
+OMEGA_VERSIONS(void, pool_row, (const float* upper, const float* lower, int64_t texels, int columns, float* to),
+               (upper, lower, texels, columns, to))
+
+// One row of a level from the finer one.
+void pool(const Map& fine, const Map& map, int row) {
+    const int64_t upper = (int64_t)2 * row * fine.W, lower = upper + fine.W, to = (int64_t)row * map.W;
+    pool_row(fine.sums + upper * map.C, fine.sums + lower * map.C, map.W, map.C, map.sums + to * map.C);
+    if (map.E)
+        pool_row(fine.extras + upper * map.E, fine.extras + lower * map.E, map.W, map.E, map.extras + to * map.E);
 }
 
 }  // namespace
@@ -319,28 +279,33 @@ OMEGA_EXPORT void omega_uv_splat(int64_t B, int64_t P, int64_t C, int64_t E, con
     const Points all{P, (int)C, (int)E, values, uv, weight, extra};
     const int slices = (int)std::max<int64_t>(1, (C + kChannels / 2) / kChannels);
     const int slice = (int)((C + slices - 1) / slices);
-    Maps maps{levels, (int)height, (int)width, (int)C, (int)E, {}, {}};
+    const auto level_of = [&](int64_t b, int level) {
+        const int H = (int)height >> level, W = (int)width >> level;
+        const int64_t texels = b * H * W;
+        return Map{H, W, (int)C, (int)E, sums[level] + texels * C, E ? extras[level] + texels * E : nullptr};
+    };
     for (int level = 0; level < levels; level++)
         omega::prefer_huge_pages(sums[level], B * (height >> level) * (width >> level) * C * (int64_t)sizeof(float));
     Bands bands;
     Halo halo;
     for (int64_t b = 0; b < B; b++) {
         const Points points = all.view(b);
-        for (int level = 0; level < levels; level++) {
-            const int64_t texels = (int64_t)maps.height(level) * maps.width(level);
-            maps.sums[level] = sums[level] + b * texels * C;
-            maps.extras[level] = E ? extras[level] + b * texels * E : nullptr;
-        }
-        deal(points, maps.H, maps.W, levels, width * slice * (int64_t)sizeof(float), threads, bands);
-        halo.lay_out(bands, maps);
+        Map map = level_of(b, 0);
+        deal(points, map.H, map.W, width * slice * (int64_t)sizeof(float), threads, bands);
+        halo.make_room((int64_t)bands.count() * map.W, map);
         const int tasks = slices * bands.count();
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
         for (int task = 0; task < tasks; task++) {
             const int c_first = task % slices * slice;
-            run_band(points, bands, task / slices, halo, maps, c_first, std::min(slice, (int)C - c_first));
+            run_band(points, bands, task / slices, halo, map, c_first, std::min(slice, (int)C - c_first));
         }
-        for (int level = 0; level < levels; level++)
 #pragma omp parallel for schedule(static) num_threads(threads)
-            for (int row = 0; row < maps.height(level); row++) collect(bands, halo, maps, level, row);
+        for (int band = 1; band < bands.count(); band++) collect(bands, halo, map, band);
+        for (int level = 1; level < levels; level++) {
+            const Map fine = map;
+            map = level_of(b, level);
+#pragma omp parallel for schedule(static) num_threads(threads)
+            for (int row = 0; row < map.H; row++) pool(fine, map, row);
+        }
     }
 }

@@ -9,35 +9,13 @@ namespace omega {
 constexpr int kPatch = 4;                  // texels along the side of a group's patch
 constexpr int kCells = kPatch + 1;         // cells along that side
 constexpr int kNowhere = kPatch * kPatch;  // the slot for corners that belong to another patch
-constexpr int kRuns = 128;                 // at least four for each cell, a power of two
+constexpr int kRuns = 8;                   // at least one for each row of cells, a power of two
 constexpr int kAhead = 8;                  // rows of values in flight for each group
 constexpr int kMostExtra = 2;
 
-// A region is a square of patches of level 0 with the patches of all levels over it. Blocks along x: the
-// regions of a row, in each the blocks of its levels (coarsest first), in each the runs of channels.
-struct Regions {
-    int side_bits;  // of a region, in patches of level 0: 2^side_bits
-    int across, down;
-    int blocks;     // of a region, for one run of channels
-
-    __host__ __device__ Regions(const Levels& levels, int groups) {
-        side_bits = levels.count == 1 ? 2 : max(3, levels.count - 1);
-        const int texels = kPatch << side_bits;
-        across = (levels.at[0].W + texels - 1) / texels;
-        down = (levels.at[0].H + texels - 1) / texels;
-        blocks = 0;
-        for (int level = 0; level < levels.count; level++) blocks += blocks_of(level, groups);
-    }
-    // Groups that share one patch of a level, as a power of two.
-    __host__ __device__ static int helper_bits(int level, int groups) {
-        const int most = groups >= 16 ? 4 : groups >= 8 ? 3 : 2;
-        return min(most, 2 * max(0, level - 1));
-    }
-    __host__ __device__ int blocks_of(int level, int groups) const {
-        const int wanted = 1 << (2 * (side_bits - level) + helper_bits(level, groups));
-        return (wanted + groups - 1) / groups;
-    }
-};
+// A block's groups own neighbouring patches: as many side by side, the others below.
+template <int Groups>
+constexpr int kAcross = Groups >= 32 ? 8 : 4;
 
 // A point as its cell's four corners see it. The two columns of a cell alternate between two register sets,
 // even columns in set 0: shares and slots (a byte each) of [set 0 upper, set 0 lower, set 1 upper, set 1
@@ -52,12 +30,13 @@ struct Bench {
     Pack<V> patch[kPatch * kPatch + 1][L];
     float4 shares[L];
     Entry entries[L];
-    uint32_t ends[kRuns];   // of each run of points, in the list of them all
+    uint32_t ends[kRuns];   // of each row of cells, in the list of all points of the patch
     uint32_t shift[kRuns];  // from a place in that list to a place in `order`
 };
+template <int L>
 struct ExtraBench {
     float patch[kPatch * kPatch + 1][kMostExtra];
-    float columns[32][kMostExtra];  // of the staged entries
+    float columns[L][kMostExtra];  // of the staged entries
 };
 
 // Where the corners of cell (x, y) of a patch go: cell (x, y) reaches columns x - 1, x and rows y - 1, y.
@@ -78,7 +57,7 @@ template <typename T, int V, int L, bool X>
 class Splatter {
   public:
     // values: from this lane's channel on
-    __device__ Splatter(const T* values, int C, Bench<L, V>& bench, ExtraBench* extra)
+    __device__ Splatter(const T* values, int C, Bench<L, V>& bench, ExtraBench<L>* extra)
         : values(values), C(C), bench(bench), extra(extra), lane(threadIdx.x % L) {
 #pragma unroll
         for (int texel = 0; texel <= kPatch * kPatch; texel++) {
@@ -123,7 +102,7 @@ class Splatter {
     const T* values;
     const int C;
     Bench<L, V>& bench;
-    ExtraBench* extra;
+    ExtraBench<L>* extra;
     const int lane;
     uint32_t slots = kNowhere * 0x01010101u;
     Pack<V> corner[4] = {};
@@ -146,8 +125,7 @@ class Splatter {
     __device__ void flush(int c) {
         const int slot = slots >> (8 * c) & 0xff;
         Pack<V> sum = bench.patch[slot][lane];
-#pragma unroll
-        for (int v = 0; v < V; v++) sum.at[v] += corner[c].at[v];
+        sum += corner[c];
         bench.patch[slot][lane] = sum;
         corner[c] = {};
     }
@@ -161,69 +139,93 @@ class Splatter {
     }
 };
 
-// Stage a point at `at` for a patch whose first cell is (column, row).
-inline __device__ void stage(float2 at, float weight, uint32_t point, const Level& level, int column, int row,
-                             const uint32_t* slots, float4& shares, Entry& entry) {
-    const float x = __fmul_rn(at.x, (float)level.W) - 0.5f - (float)column;
-    const float y = __fmul_rn(at.y, (float)level.H) - 0.5f - (float)row;
+// A point as one lane holds it until it is staged.
+struct Held {
+    uint32_t point = kNobody;
+    float2 at{};
+    float weight = 1.0f, extra[kMostExtra] = {};
+};
+
+template <bool X>
+__device__ Held fetch(const Points& points, uint32_t point) {
+    Held out;
+    if (point == kNobody) return out;
+    out.point = point;
+    out.at = points.uv[point];
+    if (points.weight) out.weight = points.weight[point];
+    if (X) {
+        const float* extra = points.extra + (int64_t)point * points.E;
+#pragma unroll
+        for (int e = 0; e < kMostExtra; e++)
+            if (e < points.E) out.extra[e] = extra[e];
+    }
+    return out;
+}
+
+// Stage it for a patch whose first cell is (column, row).
+inline __device__ void stage(const Held& held, const Maps& maps, int column, int row, const uint32_t* slots,
+                             float4& shares, Entry& entry) {
+    const float x = __fmul_rn(held.at.x, (float)maps.W) - 0.5f - (float)column;
+    const float y = __fmul_rn(held.at.y, (float)maps.H) - 0.5f - (float)row;
     const int cell_x = min(max((int)floorf(x), 0), kCells - 1), cell_y = min(max((int)floorf(y), 0), kCells - 1);
     const float fx = fminf(fmaxf(x - (float)cell_x, 0.0f), 1.0f), fy = fminf(fmaxf(y - (float)cell_y, 0.0f), 1.0f);
     const bool swapped = cell_x % 2 == 0;  // the left column, x - 1, is odd: set 1
     const float even = swapped ? fx : 1.0f - fx, odd = swapped ? 1.0f - fx : fx;
-    shares.x = weight * (even * (1.0f - fy));
-    shares.y = weight * (even * fy);
-    shares.z = weight * (odd * (1.0f - fy));
-    shares.w = weight * (odd * fy);
-    entry = {point, slots[cell_y * kCells + cell_x]};
+    shares.x = held.weight * (even * (1.0f - fy));
+    shares.y = held.weight * (even * fy);
+    shares.z = held.weight * (odd * (1.0f - fy));
+    shares.w = held.weight * (odd * fy);
+    entry = {held.point, slots[cell_y * kCells + cell_x]};
 }
 
-// Lists the points of the cells from (column, row) on as runs in sorted order, all lanes of the group together,
-// of cells (of one level alone: rows of cells) first .. last only. Fills ends and shift, see Bench, to `most`
-// (a power of two) and returns how many points there are.
+// Lists the points of the cells around the patch at (start, top), a run for each row of cells, all lanes of the
+// group together: fills ends and shift, see Bench, and returns how many points there are.
 template <int L>
-__device__ uint32_t list_runs(const Atoms& atoms, const uint32_t* starts, int column, int row, int depth,
-                              const Level& level, int first, int last, int most, uint32_t* ends, uint32_t* shift) {
+__device__ uint32_t list_runs(const Cells& cells, const uint32_t* starts, int start, int top, bool exists,
+                              uint32_t* ends, uint32_t* shift) {
     const int lane = threadIdx.x % L;
-    // cells beyond the last one of the level belong to no texel, and may lie beyond the last atom
-    const int down = min(kCells, level.H - row), across = min(kCells, level.W - column);
-    uint32_t before = 0;  // points of the cells so far
-    for (int begin = 0; 4 * begin < most; begin += L) {
-        const int cell = first + begin + lane;
-        uint32_t from[4] = {}, length[4] = {};
-        if (atoms.levels == 1) {
-            if (cell < last && cell < down) {
-                const uint32_t* at = starts + (int64_t)(row + cell + 1) * atoms.width + column + 1;
-                from[0] = at[0];
-                length[0] = at[across] - from[0];
-            }
-        } else if (cell < last && cell / kCells < down && cell % kCells < across) {
-            int64_t block[4];
-            atoms.blocks(column + cell % kCells, row + cell / kCells, depth, block);
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                from[k] = starts[block[k]];
-                length[k] = starts[block[k] + (1ll << (2 * depth))] - from[k];
-            }
-        }
-        const uint32_t own = length[0] + length[1] + length[2] + length[3];
-        uint32_t end = own;
-#pragma unroll
-        for (int reach = 1; reach < L; reach *= 2) {
-            const uint32_t left = __shfl_up_sync(kWholeWarp, end, reach, L);
-            if (lane >= reach) end += left;
-        }
-        uint32_t at = before + end - own;
-        if (4 * (begin + lane) < most) {
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                shift[4 * (begin + lane) + k] = from[k] - at;
-                ends[4 * (begin + lane) + k] = at += length[k];
-            }
-        }
-        before += __shfl_sync(kWholeWarp, end, L - 1, L);
+    uint32_t from = 0, length = 0;
+    if (exists && lane < kCells && top + lane < cells.height) {
+        const uint32_t* at = starts + (int64_t)(top + lane) * cells.width + start;
+        from = at[0];
+        length = at[min(kCells, cells.width - start)] - from;
     }
+    uint32_t end = length;
+#pragma unroll
+    for (int reach = 1; reach < kRuns; reach *= 2) {
+        const uint32_t before = __shfl_up_sync(kWholeWarp, end, reach, L);
+        if (lane >= reach) end += before;
+    }
+    if (lane < kRuns) ends[lane] = end, shift[lane] = from - (end - length);
+    const uint32_t total = __shfl_sync(kWholeWarp, end, kRuns - 1, L);
     __syncwarp();
-    return before;
+    return total;
+}
+
+// Writes a patch, the four texels that it is at the next coarser level, and the one at the level after that;
+// `read` gives its texels. A coarser level exists only where the sizes are divisible by its texels.
+template <int V, class Read>
+__device__ void write_patch(const Maps& maps, float* const* out, int columns, int column, int view, int top, int start,
+                            Read read) {
+    const auto put = [&](const Pack<V>& sum, int y, int x, int level) {
+        const int64_t texel = maps.texel(view, (top + y) >> level, (start + x) >> level, level);
+        store<float, V>(out[level] + texel * columns + column, sum);
+    };
+    Pack<V> whole = {};
+    for (int quarter = 0; quarter < 4; quarter++) {
+        const int first_y = quarter / 2 * 2, first_x = quarter % 2 * 2;
+        Pack<V> sum = {};
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const int y = first_y + k / 2, x = first_x + k % 2;
+            const Pack<V> texel = read(y * kPatch + x);
+            if (top + y < maps.H && start + x < maps.W) put(texel, y, x, 0);
+            sum += texel;
+        }
+        if (maps.levels > 1 && top + first_y < maps.H && start + first_x < maps.W) put(sum, first_y, first_x, 1);
+        whole += sum;
+    }
+    if (maps.levels > 2) put(whole, 0, 0, 2);
 }
 
 }  // namespace omega

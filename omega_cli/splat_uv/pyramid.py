@@ -1,4 +1,8 @@
-"""Bilinear splatting into a UV pyramid, and the coarse-to-fine fill (paper 3.3, eq. 4 and 5)."""
+"""Bilinear splatting into a UV pyramid, and the coarse-to-fine fill (paper 3.3, eq. 4 and 5).
+
+Read as the pull and push of scattered samples (Gortler et al. 1996, "The Lumigraph", 6.1): sums and weights
+are added up into coarser levels, then holes are filled from them.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +72,10 @@ def splat_pyramid(
     splat: Literal["bilinear", "nearest"] = "bilinear",
     backend: str = "auto",
 ) -> UVPyramid:
-    """Eq. 4 and 5 at every level, each with one splat of [features | 1 | max(0, n.v)].
+    """Eq. 4 and 5 at every level: one splat of [features | 1 | max(0, n.v)], then sums of two by two texels.
 
+    Splatting at each level anew, as the paper can be read too, makes coarse kernels twice as wide as their
+    texels; here they are as wide as the texel and a little of the finest (`uv_splat_pyramid`; docs/paper.md).
     reliability [P] in [0, 1] scales a pixel's whole contribution (mask alpha, edges). "nearest" gives each
     pixel to the one texel it falls in and fixes the density of every hit texel to 1 (Tab. 3); the mean of
     the pixels of a texel is kept. K views of P pixels each may be given together, with a leading dimension.

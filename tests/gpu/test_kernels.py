@@ -1,5 +1,7 @@
 """The CUDA kernels against the torch references in double precision, forward and all gradients."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,8 +25,8 @@ def points(B: int, P: int, C: int, seed: int = 0, spill: float = 0.3) -> tuple[T
 
 
 def off_the_kinks(uv: Tensor, size: tuple[int, int]) -> Tensor:
-    """The same places, but a little away from the lines through texel centres, of every level: rounding in
-    single precision must not put a point into another cell than in double."""
+    """The same places, but a little away from the lines through texel centres: rounding in single precision
+    must not put a point into another cell than in double."""
     scale = 2 * uv.new_tensor([size[1], size[0]])
     place = uv * scale
     return (place.floor() + 0.02 + 0.96 * (place - place.floor())) / scale
@@ -42,10 +44,12 @@ def assert_near(got: Tensor, wanted: Tensor, share: float) -> None:
     torch.testing.assert_close(got.double(), wanted, atol=share * float(wanted.abs().amax()) + 1e-12, rtol=0)
 
 
-def outputs_and_grads(inputs: list[Tensor], size: tuple[int, int], levels: int, backend: str) -> list[Tensor]:
-    leaves = [t.clone().requires_grad_() for t in inputs]
-    values, uv, *rest = leaves
+def outputs_and_grads(
+    inputs: Sequence[Tensor | None], size: tuple[int, int], levels: int, backend: str
+) -> list[Tensor]:
+    values, uv, *rest = [t if t is None else t.clone().requires_grad_() for t in inputs]
     weight, extra = rest if rest else (None, None)
+    leaves = [t for t in (values, uv, weight, extra) if t is not None]
     maps = uv_splat_pyramid(values, uv, size, levels, weight=weight, extra=extra, backend=backend)
     outs = [out for pair in maps for out in pair if out is not None]
     g = torch.Generator().manual_seed(5)
@@ -69,6 +73,29 @@ def test_uv_splat_equals_the_reference(C: int):
             assert_near(got, expected, 5e-6)
 
 
+@pytest.mark.parametrize("E", [None, 1, 2])
+@pytest.mark.parametrize("C", [1, 3, 32, 33, 64, 256])
+def test_pyramids_of_sizes_that_cut_patches_equal_the_reference(C: int, E: int | None):
+    """Patches are of 4 x 4 texels, blocks of 4 x 2, 4 x 4 or 8 x 4 patches."""
+    for size, levels in (
+        ((5, 7), 1),
+        ((6, 10), 2),
+        ((2, 70), 2),
+        ((12, 20), 3),
+        ((4, 4), 3),
+        ((36, 100), 3),
+        ((40, 24), 4),
+        ((48, 80), 5),
+    ):
+        values, uv = points(2, 700, C, seed=levels)
+        weight, extra = columns(2, 700, E or 1)
+        inputs = [values, off_the_kinks(uv, size), weight, None if E is None else extra]
+        doubled = [t if t is None else t.double() for t in inputs]
+        wanted = outputs_and_grads(doubled, size, levels, "torch")
+        for got, expected in zip(outputs_and_grads(inputs, size, levels, "native"), wanted, strict=True):
+            assert_near(got, expected, 5e-6)
+
+
 @pytest.mark.parametrize("C", [3, 64])
 @pytest.mark.parametrize("levels", [2, 4])
 def test_a_pyramid_with_weights_and_extras_equals_the_reference(C: int, levels: int):
@@ -89,21 +116,25 @@ def test_many_extra_columns_and_a_value_under_weight_zero():
     for got, expected in zip(outputs_and_grads(inputs, size, 3, "native"), wanted, strict=True):
         assert_near(got, expected, 5e-6)
     values[0, weight[0] == 0] = float("nan")
-    for sums, _ in uv_splat_pyramid(values, uv, size, 3, weight=weight, extra=extra[..., :2]):
-        assert sums.isfinite().all()
+    inputs = [values, uv, weight, extra[..., :2]]
+    assert all(t.isfinite().all() for t in outputs_and_grads(inputs, size, 3, "native"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("C", [1, 6, 64])
+@pytest.mark.parametrize("C", [1, 6, 33, 64, 256])
 def test_small_types_are_summed_in_single(dtype: torch.dtype, C: int):
-    values, uv = points(2, 5000, C)
-    values, uv = values.to(dtype), off_the_kinks(uv, (16, 12))
-    wanted = outputs_and_grads([values.double(), uv.double()], (16, 12), 1, "torch")
-    got = outputs_and_grads([values, uv], (16, 12), 1, "auto")
-    assert got[0].dtype == torch.float32 and got[1].dtype == dtype
-    assert_near(got[0], wanted[0], 5e-6)
-    assert_near(got[1], wanted[1], 4e-3 if dtype == torch.bfloat16 else 5e-4)  # rounded once, to its type
-    assert_near(got[2], wanted[2], 5e-6)
+    for size, levels in (((16, 12), 1), ((18, 10), 2), ((16, 48), 5)):
+        values, uv = points(2, 5000, C)
+        values, uv = values.to(dtype), off_the_kinks(uv, size)
+        wanted = outputs_and_grads([values.double(), uv.double()], size, levels, "torch")
+        got = outputs_and_grads([values, uv], size, levels, "auto")
+        assert [t.dtype for t in got] == [torch.float32] * levels + [dtype, torch.float32]
+        for level in range(levels):
+            assert_near(got[level], wanted[level], 5e-6)
+        assert_near(
+            got[-2], wanted[-2], 4e-3 if dtype == torch.bfloat16 else 5e-4
+        )  # rounded once, to its type
+        assert_near(got[-1], wanted[-1], 5e-6)
 
 
 def test_adjoint_mass_and_order():
@@ -128,6 +159,11 @@ def test_the_same_bits_in_every_run_also_when_crowded():
     first = uv_splat(values, uv, (64, 64))
     assert all(torch.equal(uv_splat(values, uv, (64, 64)), first) for _ in range(3))
     assert_near(first, uv_splat(values.double(), uv.double(), (64, 64)), 2e-5)
+    maps = [[sums for sums, _ in uv_splat_pyramid(values, uv, (64, 64), 6)] for _ in range(3)]
+    for level, (sums, *again) in enumerate(zip(*maps, strict=True)):
+        assert all(torch.equal(other, sums) for other in again)
+        pooled = torch.nn.functional.avg_pool2d(first.double(), 1 << level, divisor_override=1)
+        assert_near(sums, pooled, 1e-6)
 
 
 def test_points_and_values_that_are_not_finite():
@@ -170,6 +206,7 @@ def test_operators_are_well_formed():
     leaves = [t.requires_grad_() for t in (values, uv, weight, extra)]
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(_uv_splat_levels.overload, (*leaves, 8, 12, 2), test_utils=checks)
+    torch.library.opcheck(_uv_splat_levels.overload, (*leaves, 8, 16, 4), test_utils=checks)
     clip = torch.rand(2, 30, 4, device="cuda") * 20 + 1
     torch.library.opcheck(_mesh_raster.overload, (clip, torch.arange(30).view(10, 3).cuda(), 20, 20))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.kernels import reference
-from omega_cli.kernels.uv_splat import _uv_splat_levels, _uv_splat_levels_backward, uv_splat, uv_splat_pyramid
+from omega_cli.kernels.uv_splat import _uv_splat_levels, _uv_splat_levels_backward, uv_splat
 
 BACKENDS = ["native", "torch"]
 
@@ -219,168 +217,6 @@ def test_half_values_are_summed_in_float32(backend: str, dtype: torch.dtype) -> 
     assert [t.dtype for t in got] == [torch.float32, dtype, torch.float32]
     assert torch.equal(got[0], exact[0]) and torch.equal(got[2], exact[2])
     assert torch.equal(got[1], exact[1].to(dtype))
-
-
-def pyramid_and_grads(
-    inputs: Sequence[Tensor | None], size: tuple[int, int], levels: int, backend: str
-) -> list[Tensor]:
-    """All maps, then the gradient of each of values, uv, weight and extra that is given."""
-    values, uv, weight, extra = (t if t is None else t.clone().requires_grad_() for t in inputs)
-    assert values is not None and uv is not None
-    maps = uv_splat_pyramid(values, uv, size, levels, weight=weight, extra=extra, backend=backend)
-    outs = [out for pair in maps for out in pair if out is not None]
-    g = torch.Generator().manual_seed(5)
-    total = sum((o * torch.randn(o.shape, generator=g).to(o)).sum() for o in outs)
-    assert isinstance(total, Tensor)
-    leaves = [t for t in (values, uv, weight, extra) if t is not None]
-    return [*(o.detach() for o in outs), *torch.autograd.grad(total, leaves)]
-
-
-def pyramid_inputs(P: int = 900, C: int = 5, E: int = 2) -> list[Tensor]:
-    (values, uv), (extra, _) = points(2, P, C), points(2, P, E, seed=4)
-    return [values, uv, torch.rand(2, P, generator=torch.Generator().manual_seed(6)), extra]
-
-
-def exact(uv: Tensor) -> Tensor:
-    """The same places moved a little, so that single precision places them in maps of up to 1024 texels, a
-    power of two, exactly, and none on a line between texel centres, where the gradient jumps."""
-    return ((uv * 4096).floor() + 0.5) / 4096
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_pyramid_is_its_levels_one_by_one(backend: str, vector_width: int) -> None:
-    inputs = pyramid_inputs()
-    values, uv, weight, extra = inputs
-    maps = uv_splat_pyramid(values, uv, (32, 48), 4, weight=weight, extra=extra, backend=backend)
-    assert len(maps) == 4
-    for level, (sums, extras) in enumerate(maps):
-        size = (32 >> level, 48 >> level)
-        for got, columns in ((sums, values), (extras, extra)):
-            alone = uv_splat(columns * weight[..., None], uv, size, backend=backend)
-            assert got is not None and got.shape == alone.shape
-            torch.testing.assert_close(got, alone, atol=3e-6 * float(alone.abs().max()), rtol=0)
-    within = uv.clamp(0, 1)  # what only coarse levels reach moves the borders of the bands
-    plain = uv_splat_pyramid(values, within, (32, 48), 2, backend=backend)
-    assert all(extras is None for _, extras in plain)
-    assert torch.equal(plain[0][0], uv_splat(values, within, (32, 48), backend=backend))
-
-
-def test_pyramid_gradients_of_native_are_those_of_the_reference(vector_width: int) -> None:
-    inputs = pyramid_inputs()
-    wanted = pyramid_and_grads([t.double() for t in inputs], (32, 48), 4, "torch")
-    for got, expected in zip(pyramid_and_grads(inputs, (32, 48), 4, "native"), wanted, strict=True):
-        torch.testing.assert_close(got.double(), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("P", "C", "E", "size", "levels"),
-    [
-        (1, 1, 1, (8, 8), 4),
-        (2000, 17, 2, (256, 64), 4),  # many bands
-        (300, 200, 1, (32, 256), 5),  # slices of the channels, bands of a few rows
-        (1500, 3, 2, (32, 1024), 6),  # one texel high at the coarsest
-        (0, 4, 2, (16, 16), 3),
-    ],
-)
-@pytest.mark.parametrize("squeeze", [1.0, 0.02])
-def test_pyramids_in_bands(
-    P: int, C: int, E: int, size: tuple[int, int], levels: int, squeeze: float, vector_width: int
-) -> None:
-    """Every sum and gradient, spread over the map or in a crowd, where bands are of one row."""
-    values, uv, weight, extra = pyramid_inputs(P, C, E)
-    assert_equals_reference([values, exact(0.4 + squeeze * (uv - 0.5)), weight, extra], size, levels)
-
-
-@pytest.mark.parametrize("given", [(), ("weight",), ("extra",)])
-def test_pyramids_with_less(given: tuple[str, ...]) -> None:
-    values, uv, weight, extra = pyramid_inputs(600)
-    parts = weight if "weight" in given else None, extra if "extra" in given else None
-    assert_equals_reference([values, exact(uv), *parts], (32, 16), 3)
-
-
-def assert_equals_reference(inputs: Sequence[Tensor | None], size: tuple[int, int], levels: int) -> None:
-    doubled = [t if t is None else t.double() for t in inputs]
-    for got, wanted in zip(
-        pyramid_and_grads(inputs, size, levels, "native"),
-        pyramid_and_grads(doubled, size, levels, "torch"),
-        strict=True,
-    ):
-        atol = 3e-6 * float(wanted.abs().amax()) + 1e-12 if wanted.numel() else 0.0
-        torch.testing.assert_close(got.double(), wanted, atol=atol, rtol=0)
-
-
-def test_a_pyramid_has_the_same_bits_for_any_number_of_threads(with_threads: None) -> None:
-    values, uv, weight, extra = pyramid_inputs(5000, 7)
-    inputs = values, uv**3, weight, extra  # crowded in one corner
-    results = []
-    for count in (1, 2, 3):
-        torch.set_num_threads(count)
-        results.append(pyramid_and_grads(inputs, (64, 32), 4, "native"))
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-def test_views_of_a_pyramid_do_not_touch_each_other() -> None:
-    inputs = pyramid_inputs(700)
-    both = pyramid_and_grads(inputs, (32, 16), 3, "native")
-    for b in range(2):
-        values, uv, weight, extra = (t[b : b + 1] for t in inputs)
-        alone = uv_splat_pyramid(values, uv, (32, 16), 3, weight=weight, extra=extra)
-        outs = [out for pair in alone for out in pair]
-        for got, one in zip(both[:6], outs, strict=True):
-            assert one is not None and torch.equal(got[b : b + 1], one)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_loss_on_one_level_alone(backend: str) -> None:
-    _, uv, weight, extra = inputs = [t.double() for t in pyramid_inputs()]
-    dtype = torch.float32 if backend == "native" else torch.float64
-    leaves = [t.to(dtype).clone().requires_grad_() for t in inputs]
-    _, (_, extras), _ = uv_splat_pyramid(
-        leaves[0], leaves[1], (16, 16), 3, weight=leaves[2], extra=leaves[3], backend=backend
-    )
-    assert extras is not None
-    got = torch.autograd.grad(extras.square().sum(), leaves[1:], allow_unused=True)
-    weighted = extra * weight[..., None]
-    by_hand = 2 * F.grid_sample(
-        uv_splat(weighted, uv, (8, 8)), 2 * uv[:, None] - 1, padding_mode="zeros", align_corners=False
-    )
-    expected = by_hand[:, :, 0].transpose(1, 2) * weight[..., None]
-    assert got[2] is not None
-    torch.testing.assert_close(got[2].double(), expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_point_of_no_weight_is_not_there(backend: str, vector_width: int) -> None:
-    inputs = pyramid_inputs()
-    values, _, weight, extra = inputs
-    weight[:, :50] = 0
-    values[:, :50], extra[:, :50] = 0, 0
-    clean = pyramid_and_grads(inputs, (8, 8), 2, backend)
-    values[:, :50], extra[:, :50] = float("nan"), float("inf")
-    for a, b in zip(pyramid_and_grads(inputs, (8, 8), 2, backend), clean, strict=True):
-        assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_broken_value_stays_in_its_own_texels_of_every_level(backend: str, vector_width: int) -> None:
-    # x = 2, y = 1 at 8 texels: one of them; 0.75, 0.25 at 4 texels: four
-    uv, broken = torch.tensor([[[2.5 / 8, 1.5 / 8]]]), torch.full((1, 1, 1), float("nan"))
-    maps = uv_splat_pyramid(broken, uv, (8, 8), 2, extra=broken, backend=backend)
-    for (sums, extras), hit in zip(maps, ([[1, 2]], [[0, 0], [0, 1], [1, 0], [1, 1]]), strict=True):
-        assert extras is not None
-        for out in (sums, extras):
-            assert out[0, 0].isnan().nonzero().tolist() == hit and not out[~out.isnan()].any()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_values_with_many_extra_columns(dtype: torch.dtype) -> None:
-    values, uv, weight, extra = pyramid_inputs(E=5)
-    inputs = [values.to(dtype), uv, weight, extra]
-    got = pyramid_and_grads(inputs, (16, 8), 3, "auto")
-    exact_ones = pyramid_and_grads([values.to(dtype).float(), uv, weight, extra], (16, 8), 3, "auto")
-    assert [t.dtype for t in got] == [torch.float32] * 6 + [dtype] + [torch.float32] * 3
-    assert all(torch.equal(a, b.to(a)) for a, b in zip(got, exact_ones, strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
