@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,11 @@ class Anchors:
     points: Tensor
     normals: Tensor
     scalp: Tensor
+
+    @functools.cached_property
+    def tree(self) -> KDTree:
+        """Of `points`."""
+        return KDTree(self.points.cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def _flow(p: Tensor, n: Tensor, style: Style, anchors: Anchors, root_x: Tensor) 
     x, y, z = p.unbind(-1)
     zero = torch.zeros_like(x)
     if style.flow == "tie":
-        return F.normalize(_knot(style, anchors, p) - p, dim=-1)
+        return F.normalize(knot_of(style, anchors, root_x) - p, dim=-1)
     aside = torch.tanh((root_x - style.part) / 0.004)
     top = {
         "back": torch.stack([0.15 * torch.sign(x), zero + 0.1, zero - 1], -1),
@@ -126,13 +133,14 @@ def grow(
     alive = torch.ones(N, dtype=torch.bool, device=p.device)
     tied = torch.zeros_like(alive)
     lying = torch.zeros(N, dtype=torch.long, device=p.device)
-    tree = KDTree(anchors.points.cpu().numpy())
-    near = _nearest(tree, p)
+    tree = anchors.tree
+    near = nearest_of(tree, p)
+    knot = knot_of(style, anchors, root_x)
     points, normals, living = [p], [n], [alive]
     for k in range(S):
         comb = _tangent(_flow(p, n, style, anchors, root_x), n)
-        tied = tied | ((style.flow == "tie") & ((p - _knot(style, anchors, p)).norm(dim=-1) < 0.03))
-        alive = alive & ~(tied & (style.tail == "bun"))
+        tied = tied | ((style.flow == "tie") & ((p - knot).norm(dim=-1) < style.gather))
+        alive = alive & ~(tied & (style.tail in ("bun", "plait")))
         free = tied[:, None].float()
         ramp = min(1.0, (k + 1) / (0.35 * S + 1e-6)) if style.lift > 0.5 else 1.0
         combed = (anchors.scalp[near] if style.cut is not None else 1.0 - 0 * hover)[:, None]  # it hangs else
@@ -142,7 +150,7 @@ def grow(
         )
         d = F.normalize(d + _off_the_face(p, style, anchors), dim=-1)
         q = p + d * steps[:, k : k + 1]
-        near = _nearest(tree, q)
+        near = nearest_of(tree, q)
         n_q = anchors.normals[near]
         height = ((q - anchors.points[near]) * n_q).sum(-1)
         reach = (hover * min(1.0, (k + 1) / (0.3 * S + 1e-6))).clamp_min(0.0015)
@@ -160,18 +168,22 @@ def grow(
         living.append(alive)
     line, normal = torch.stack(points, 1), torch.stack(normals, 1)
     alive_all = torch.stack(living, 1)
-    line = _clumped(line, style, generator)
-    line = _curled(line, normal, steps, style, generator)
+    line, lock = _clumped(line, style, generator)
+    if style.curl:
+        return _curled(line, normal, alive_all, lock, vertex, style, generator)
     return Strands(line, normal, _widths(alive_all, style, generator), vertex)
 
 
-def _nearest(tree: KDTree, points: Tensor) -> Tensor:
+def nearest_of(tree: KDTree, points: Tensor) -> Tensor:
     """[N] long: the tree's point nearest to each of `points` [N, 3]."""
     return torch.from_numpy(tree.query(points.cpu().numpy())[1]).to(points.device)
 
 
-def _knot(style: Style, anchors: Anchors, p: Tensor) -> Tensor:
-    return torch.tensor([0.0, anchors.eye_y + style.knot[0], style.knot[1]], device=p.device)
+def knot_of(style: Style, anchors: Anchors, root_x: Tensor) -> Tensor:
+    """[N, 3] where strands that grow at x = root_x [N] are tied; two knots have one side each."""
+    aside = style.knot_aside * torch.where(root_x > style.part, 1.0, -1.0)
+    height = torch.full_like(root_x, anchors.eye_y + style.knot[0])
+    return torch.stack([aside, height, torch.full_like(root_x, style.knot[1])], -1)
 
 
 def _tangent(d: Tensor, n: Tensor) -> Tensor:
@@ -204,34 +216,71 @@ def _forbidden(p: Tensor, style: Style, anchors: Anchors) -> Tensor:
     return ends
 
 
-def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> Tensor:
-    """Neighbours gather towards the leader of their lock, more so at the tips."""
+def _clumped(line: Tensor, style: Style, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Neighbours gather towards the leader of their lock, more so at the tips, in curls from the root on;
+    and [N] the leader of each one's lock."""
     N, nodes = line.shape[:2]
-    leaders = torch.randperm(N, generator=generator)[: max(8, N // 9)].to(line.device)
-    lock = leaders[_nearest(KDTree(line[leaders, 0].cpu().numpy()), line[:, 0])]
-    share = style.clump * torch.linspace(0, 1, nodes, device=line.device)[None, :, None] ** 1.5
-    target = line[lock] + 0.35 * (line[:, :1] - line[lock, :1])
+    leaders = torch.randperm(N, generator=generator)[: max(8, N // style.lock)].to(line.device)
+    lock = leaders[nearest_of(KDTree(line[leaders, 0].cpu().numpy()), line[:, 0])]
+    rise = torch.linspace(0, 1, nodes, device=line.device) ** (0.6 if style.curl else 1.5)
+    target = line[lock] + (0.15 if style.curl else 0.35) * (line[:, :1] - line[lock, :1])
     apart = (target - line).norm(dim=-1).amax(1)  # across a parting there is nothing to share
-    return line + share * torch.exp(-((apart / 0.03) ** 2))[:, None, None] * (target - line)
+    share = style.clump * rise[None, :, None] * torch.exp(-((apart / 0.03) ** 2))[:, None, None]
+    return line + share * (target - line), lock
 
 
-def _curled(line: Tensor, normal: Tensor, steps: Tensor, style: Style, generator: torch.Generator) -> Tensor:
-    if not style.curl:
-        return line
+def resampled(strands: Strands, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The living part of every strand at `nodes` places: points, unit normals [N, nodes, 3]; and [N] bool: it
+    has one worth drawing."""
+    return _resampled(strands.points, strands.normals, strands.width > 0, nodes)
+
+
+def _resampled(line: Tensor, normal: Tensor, alive: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    last = (alive.sum(1) - 1).clamp_min(1)
+    place = torch.linspace(0, 1, nodes, device=line.device) * last[:, None]
+    low = place.long().clamp_max(line.shape[1] - 2)
+    share = (place - low)[..., None]
+
+    def at(values: Tensor) -> Tensor:
+        a, b = (values.gather(1, (low + i)[..., None].expand(-1, -1, 3)) for i in (0, 1))
+        return a + share * (b - a)
+
+    return at(line), F.normalize(at(normal), dim=-1), last > 2
+
+
+CURL_NODES = 8  # a turn: fewer make kinks of a curl
+MOST_NODES = 45000  # of all curled strands together: keeps a picture cheap
+
+
+def _curled(
+    line: Tensor,
+    normal: Tensor,
+    alive: Tensor,
+    lock: Tensor,
+    roots: Tensor,
+    style: Style,
+    generator: torch.Generator,
+) -> Strands:
+    """Strands wound about their own line; those of one lock turn together, so that it is one ringlet."""
     N = len(line)
+    length = (line[:, 1:] - line[:, :-1]).norm(dim=-1).sum(1)
+    turns_most = float(length.quantile(0.9)) / style.pitch
+    nodes = min(max(line.shape[1], int(turns_most * CURL_NODES) + 1), MOST_NODES // N)
+    line, normal, long_enough = _resampled(line, normal, alive, nodes)
     tangent = F.normalize(torch.gradient(line, dim=1)[0], dim=-1)
     side = F.normalize(torch.linalg.cross(tangent, normal), dim=-1, eps=1e-6)
     out = torch.linalg.cross(side, tangent)
-    phase = 6.283 * torch.rand(N, 1, generator=generator).to(line)
-    turns = 1 + 0.25 * torch.randn(N, 1, generator=generator).to(line)
-    s = F.pad(steps.cumsum(1), (1, 0))
-    angle = 6.283 * turns * s / style.pitch + phase
-    radius = style.curl * (s / (1.5 * style.pitch)).clamp(0, 1)
-    return (
-        line
-        + (radius * torch.cos(angle))[..., None] * side
-        + (radius * (0.5 + 0.5 * torch.sin(angle)))[..., None] * out
-    )
+    phase = 6.283 * torch.rand(N, 1, generator=generator).to(line)[lock]
+    phase = phase + style.frizz * torch.randn(N, 1, generator=generator).to(line)
+    turns = 1 + 0.2 * torch.randn(N, 1, generator=generator).to(line)[lock]
+    hand = torch.where(torch.rand(N, 1, generator=generator).to(line)[lock] > 0.5, 1.0, -1.0)
+    s = F.pad((line[:, 1:] - line[:, :-1]).norm(dim=-1).cumsum(1), (1, 0))
+    angle = hand * (2 * math.pi * turns * s / style.pitch) + phase
+    radius = (style.curl * (s / (1.2 * style.pitch)).clamp(0, 1))[..., None]
+    spoke = angle.cos()[..., None] * side + angle.sin()[..., None] * out
+    line = line + radius * (spoke + 0.5 * out)
+    width = _widths(torch.ones_like(s, dtype=torch.bool), style, generator) * long_enough[:, None]
+    return Strands(line, F.normalize(spoke + 0.45 * normal, dim=-1), width, roots)
 
 
 def _widths(alive: Tensor, style: Style, generator: torch.Generator) -> Tensor:
@@ -306,19 +355,25 @@ def ribbons(strands: Strands, generator: torch.Generator, roll: float = 0.7, rou
     uv = torch.stack([across, (run / 0.16 + 7.3 * offset)[..., None].expand(N, nodes, 2)], -1)
     index = (torch.arange(N)[:, None] * nodes + torch.arange(nodes - 1)).flatten()[:, None] * 2
     quads = torch.cat([index + torch.tensor([0, 1, 2]), index + torch.tensor([1, 3, 2])], 1).view(-1, 3)
-    faces = quads.to(line.device)
-    seen = (width[:, :-1] > 0).flatten().repeat_interleave(2)
+    drawn = width[:, :-1] > 0
+    faces = quads.to(line.device)[drawn.flatten().repeat_interleave(2)]
+    used = torch.nonzero((F.pad(drawn, (0, 1)) | F.pad(drawn, (1, 0))).flatten())[:, 0]  # nodes of a face
+    place = torch.zeros(N * nodes, dtype=torch.long, device=line.device)
+    place[used] = torch.arange(len(used), device=line.device)
+
+    def both(value: Tensor) -> Tensor:  # [N, nodes, 2, C]
+        return value.reshape(N * nodes, 2, -1)[used].flatten(0, 1)
 
     def twice(value: Tensor) -> Tensor:  # one value a strand or a node, for both edges
-        return value[..., None].expand(N, nodes, 2).flatten()
+        return value.expand(N, nodes).flatten()[used].repeat_interleave(2)
 
     return Ribbons(
-        vertices=points.reshape(-1, 3),
-        normals=normals.reshape(-1, 3),
-        tangents=tangent[:, :, None].expand(N, nodes, 2, 3).reshape(-1, 3),
-        uv=uv.reshape(-1, 2),
+        vertices=both(points),
+        normals=both(normals),
+        tangents=tangent.reshape(N * nodes, 3)[used].repeat_interleave(2, 0),
+        uv=both(uv),
         along=twice(s),
         tint=twice(2 * offset - 1),
         roots=twice(strands.roots[:, None]),
-        faces=faces[seen],
+        faces=2 * place[faces // 2] + faces % 2,
     )

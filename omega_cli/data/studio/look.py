@@ -68,8 +68,21 @@ STYLES = (
     "bun",
     "undercut",
     "pixie",
+    "coils",
+    "high top",
+    "big curls",
+    "locs",
+    "box braids",
+    "cornrows",
+    "two buns",
+    "plait",
+    "two plaits",
 )
+COILED = ("afro", "coils", "high top", "big curls", "locs", "box braids", "cornrows")  # grow from tight curls
 BEARDS = ("none", "stubble", "moustache", "goatee", "short beard", "full beard")
+HATS = ("knit", "cap", "brim", "bandana", "turban", "headscarf")
+HATTED = 0.17  # of people whose hair a hat goes over
+TALL = ("afro", "high top", "big curls", "bun", "two buns", "quiff")  # hair that no hat goes over
 COLLARS = ("crew", "v neck", "turtle", "boat", "shirt")
 
 
@@ -107,6 +120,7 @@ class Look:
     collar: str
     striped: bool
     glasses: bool
+    hat: str = ""  # of HATS; "": none
 
 
 class Draw:
@@ -154,7 +168,11 @@ def sample_look(generator: torch.Generator) -> Look:
         * math.exp(draw.normal(0, 0.03))
     ).clamp(0.08, 0.93)
     feminine = draw.chance(0.5)
-    style = draw.one(_styles(feminine, age))
+    styles = _styles(feminine, age)
+    for name in COILED:
+        if name in styles:
+            styles[name] *= 1.6 if tone > 0.45 else 0.6
+    style = draw.one(styles)
     dark = 1.5 if tone > 0.5 else 0.55
     colour = draw.one(
         {
@@ -240,7 +258,18 @@ def sample_look(generator: torch.Generator) -> Look:
         collar=draw.one({"crew": 3, "v neck": 1.5, "turtle": 1.2, "boat": 1.0, "shirt": 1.2}),
         striped=draw.chance(0.2),
         glasses=draw.chance(0.14 + 0.25 * (age > 45)),
+        hat=_hat(feminine, style, draw),
     )
+
+
+def _hat(feminine: bool, style: str, draw: Draw) -> str:
+    if style in TALL or not draw.chance(HATTED):
+        return ""
+    if feminine:
+        often = {"knit": 1.0, "cap": 1.0, "brim": 0.9, "bandana": 0.7, "turban": 0.7, "headscarf": 1.8}
+    else:
+        often = {"knit": 1.4, "cap": 2.0, "brim": 0.9, "bandana": 0.6, "turban": 0.8}
+    return draw.one(often)
 
 
 def _rare(draw: Draw, chance: float) -> float:
@@ -265,6 +294,14 @@ def _styles(feminine: bool, age: float) -> dict[str, float]:
             "ponytail": 1.2,
             "bun": 1.1,
             "undercut": 0.4,
+            "coils": 0.6,
+            "big curls": 0.8,
+            "locs": 0.7,
+            "box braids": 0.8,
+            "cornrows": 0.7,
+            "two buns": 0.85,
+            "plait": 0.8,
+            "two plaits": 0.8,
         }
     thin = 2.0 if age > 45 else 0.5
     return {
@@ -283,4 +320,10 @@ def _styles(feminine: bool, age: float) -> dict[str, float]:
         "long curls": 0.3,
         "bun": 0.3,
         "undercut": 0.8,
+        "coils": 0.8,
+        "high top": 0.65,
+        "big curls": 0.65,
+        "locs": 0.8,
+        "box braids": 0.65,
+        "cornrows": 0.8,
     }

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from omega_cli.data.studio import cloth, hair, hats
+from omega_cli.data.studio import cloth, hair, hats, scarves
 from omega_cli.data.studio.atlas import Atlas, make_atlas
+from omega_cli.data.studio.coiffure import Ground, at_faces, dress_head, make_ground, row_angles
 from omega_cli.data.studio.glasses import Glasses, sample_glasses
 from omega_cli.data.studio.hats import Hat
 from omega_cli.data.studio.look import Draw, Look, sample_look
 from omega_cli.data.studio.noise import smoothstep, strand_noise
 from omega_cli.data.studio.occlusion import visibility
 from omega_cli.data.studio.skin import LABEL, Paint, beard_cover, paint
-from omega_cli.data.studio.styles import beard_style, style_of
+from omega_cli.data.studio.styles import Style, beard_style, style_of
 from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.head.model import HeadModel
 
@@ -136,13 +136,19 @@ def sample_person(seed: int, sources: Sources) -> Person:
     model, atlas = sources.model, sources.atlas
     betas = (SPREAD * torch.randn(model.S, generator=generator(seed, 0))).clamp(-LIMIT, LIMIT)
     look = sample_look(generator(seed, 1))
-    painted = cloth.clothe(atlas, look, paint(atlas, look, generator(seed, 2)), generator(seed, 3))
+    draw = Draw(generator(seed, 7))
+    style = style_of(look, draw)
+    partings = row_angles(style) if style is not None and style.make == "rows" else None
+    bare = paint(atlas, look, generator(seed, 2), partings)
+    painted = cloth.clothe(atlas, look, bare, generator(seed, 3))
     offsets = _dress(model, betas, look)
     canonical = model.identity(betas, offsets)
     normals = vertex_normals(canonical, model.faces)
     torso = cloth.shoulders(canonical, model.faces, model.regions["boundary"], look, Draw(generator(seed, 4)))
-    hat = _hat(model, canonical, look, Draw(generator(seed, 10)))
-    strands, curl = _grow_all(sources, seed, look, painted, canonical, normals, torso, hat is not None)
+    hat = _hat(model, canonical, torso, look, Draw(generator(seed, 10)))
+    ground = make_ground(model, canonical, normals, torso, look.hat)
+    strands = _grow_all(sources, seed, look, style, painted, ground, draw)
+    curl = style.curl if style is not None else 0.0
     worn = _glasses(model, canonical, Draw(generator(seed, 9))) if look.glasses else None
     extras = _extras(strands, torso, worn, hat, look)
     every = torch.cat([canonical, extras.vertices])
@@ -199,71 +205,27 @@ def _dress(model: HeadModel, betas: Tensor, look: Look) -> Tensor:
     return cloth.THICKNESS * under[:, None] * normals
 
 
-def _anchors(model: HeadModel, canonical: Tensor, normals: Tensor, torso: cloth.Torso) -> hair.Anchors:
-    points = model.landmark_points(canonical, "ibug68")
-    eyes = points[36:48]
-    regions = model.regions
-    lying = regions["face"] | regions["neck"] | regions["scalp"]
-    lying = lying & ~regions["lips"] & ~regions["mouth_inside"] & ~regions["eyes"]
-    index = torch.nonzero(lying)[:, 0][::5]
-    keep = torch.nonzero(torso.vertices[:, 1] > -0.30)[::5, 0]
-    return hair.Anchors(
-        float(eyes[:, 1].mean()),
-        float(eyes[:, 0].abs().max()),
-        torch.cat([canonical[index], torso.vertices[keep]]),
-        torch.cat([normals[index], torso.normals[keep]]),
-        torch.cat([regions["scalp"][index].float(), torch.zeros(len(keep))]),
-    )
-
-
-def _at_faces(model: HeadModel, texture: Tensor) -> Tensor:
-    """[F] texture value [S, S] in the middle of every face."""
-    middle = model.uvs[model.uv_faces].mean(1)
-    return F.grid_sample(texture[None, None], (2 * middle - 1)[None, None], align_corners=False)[0, 0, 0]
-
-
 def _grow_all(
     sources: Sources,
     seed: int,
     look: Look,
+    style: Style | None,
     painted: Paint,
-    canonical: Tensor,
-    normals: Tensor,
-    torso: cloth.Torso,
-    covered: bool,
-) -> tuple[list[tuple[hair.Ribbons, bool]], float]:
-    """Ribbons of hair and beard (True: a beard), and the hair's curl. covered: by a hat."""
-    model = sources.model
-    draw = Draw(generator(seed, 7))
-    anchors = _anchors(model, canonical, normals, torso)
+    ground: Ground,
+    draw: Draw,
+) -> list[tuple[hair.Ribbons, bool]]:
+    """Ribbons of hair and beard (True: a beard)."""
+    model, rng = sources.model, generator(seed, 8)
     out: list[tuple[hair.Ribbons, bool]] = []
-    style = style_of(look, draw)
-    rng = generator(seed, 8)
-    if style is not None:
-        density = _at_faces(model, painted.hair).clamp_min(0) ** 1.5
-        count = style.strands
-        if covered:  # what grows under a hat is not seen
-            free = density * (hats.above_brim(model.v_template[model.faces].mean(1)) < 0)
-            count = max(1, int(count * float(free.sum() / density.sum().clamp_min(1e-6))))
-            density = free + 1e-9
-        roots = hair.sample_roots(canonical, normals, model.faces, density, count, rng)
-        grown = hair.grow(roots, style, anchors, rng)
-        out.append((hair.ribbons(grown, rng), False))
-        if style.tail == "bun":
-            knot = torch.tensor([0.0, anchors.eye_y + style.knot[0], style.knot[1]])
-            near = (canonical - knot).square().sum(1).argmin()
-            centre = canonical[near] + 0.018 * normals[near]
-            out.append(
-                (hair.ribbons(hair.bun(centre, draw.uniform(0.026, 0.042), int(near), rng), rng), False)
-            )
+    if style is not None and look.hat != "headscarf":
+        cover = at_faces(model, painted.hair)
+        out += [(ribbons, False) for ribbons in dress_head(ground, style, cover, draw, rng)]
     beard = beard_style(look.beard, draw)
     if beard is not None:
-        where = _at_faces(model, beard_cover(sources.atlas, look.beard, generator(seed, 2)))
-        roots = hair.sample_roots(
-            canonical, normals, model.faces, where.clamp_min(0) ** 1.5, beard.strands, rng
-        )
-        out.append((hair.ribbons(hair.grow(roots, beard, anchors, rng), rng), True))
-    return out, style.curl if style is not None else 0.0
+        where = at_faces(model, beard_cover(sources.atlas, look.beard, generator(seed, 2)))
+        roots = ground.roots(where.clamp_min(0) ** 1.5, beard.strands, rng)
+        out.append((hair.ribbons(hair.grow(roots, beard, ground.anchors, rng), rng), True))
+    return out
 
 
 def _glasses(model: HeadModel, canonical: Tensor, draw: Draw) -> Glasses:
@@ -274,10 +236,14 @@ def _glasses(model: HeadModel, canonical: Tensor, draw: Draw) -> Glasses:
     return sample_glasses(model.landmark_points(canonical, "ibug68"), canonical, (ears[0], ears[1]), draw)
 
 
-def _hat(model: HeadModel, canonical: Tensor, look: Look, draw: Draw) -> Hat | None:
-    if not hats.wears(look.style, draw):
+def _hat(model: HeadModel, canonical: Tensor, torso: cloth.Torso, look: Look, draw: Draw) -> Hat | None:
+    if not look.hat:
         return None
-    return hats.sample_hat(canonical, model.regions["skin"] & ~model.regions["ears"], draw)
+    if look.hat == "headscarf":
+        points = model.landmark_points(canonical, "ibug68")
+        return scarves.sample_headscarf(canonical, model.regions["skin"], points, torso, draw)
+    make = scarves.sample_scarf if look.hat in scarves.SCARVES else hats.sample_hat
+    return make(canonical, model.regions["skin"] & ~model.regions["ears"], look.hat, draw)
 
 
 def _extras(
@@ -330,9 +296,13 @@ def _extras(
         )
         faces.append(ribbons.faces + start)
         start += len(colour)
-    solid = [] if worn is None else [(worn, worn.colour.expand(len(worn.vertices), 3), "glasses")]
-    solid += [] if hat is None else [(hat, hat.colours, "hat")]
-    for thing, colours, name in solid:
+    solid: list[tuple[Glasses | Hat, Tensor, Tensor, str]] = []
+    if worn is not None:
+        every = torch.ones(len(worn.vertices), dtype=torch.long)
+        solid.append((worn, worn.colour.expand(len(every), 3), worn.root * every, "glasses"))
+    if hat is not None:
+        solid.append((hat, hat.colours, hat.roots, "hat"))
+    for thing, colours, carried, name in solid:
         count = len(thing.vertices)
         parts.append(
             (
@@ -343,7 +313,7 @@ def _extras(
                 torch.zeros(count, 2),
                 torch.zeros(count),
                 torch.full((count,), LABEL[name]),
-                torch.full((count,), thing.root),
+                carried,
             )
         )
         faces.append(thing.faces + start)

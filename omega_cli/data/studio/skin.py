@@ -13,6 +13,7 @@ from omega_cli.avatar.layout import PARSING_LABELS
 from omega_cli.data.studio.atlas import Atlas, axes, fixed, glow, texels
 from omega_cli.data.studio.look import Look
 from omega_cli.data.studio.noise import band_noise, bump, skip_noise, smoothstep
+from omega_cli.data.studio.ropes import row_angle
 
 LABEL = {name: number for number, name in enumerate(PARSING_LABELS)}
 EYE = (0.0294, 0.0277, 0.0716)  # centre of the template's left eyeball, m
@@ -318,8 +319,22 @@ def _shine(atlas: Atlas) -> Tensor:
     return 0.35 + nose + 0.3 * bump(y, 0.085, 0.015) * bump(x, 0, 0.03) + 0.45 * lips
 
 
-def paint(atlas: Atlas, look: Look, generator: torch.Generator) -> Paint:
-    """A person's whole texture; the gutters are not filled yet."""
+@fixed
+def _row_angle(atlas: Atlas) -> Tensor:
+    return row_angle(atlas.rest)
+
+
+def _parted(atlas: Atlas, hair: Tensor, rows: Tensor | None) -> Tensor:
+    """The cover with bare skin between cornrows at these angles [R] rad."""
+    if rows is None:
+        return hair
+    gap = float(rows[1] - rows[0])
+    within = ((_row_angle(atlas) - rows[0]) / gap + 0.5).remainder(1.0) - 0.5
+    return hair * smoothstep(within.abs(), 0.46, 0.34)
+
+
+def paint(atlas: Atlas, look: Look, generator: torch.Generator, rows: Tensor | None = None) -> Paint:
+    """A person's whole texture; the gutters are not filled yet. rows: see `_parted`."""
     z = axes(atlas)[2]
     hair, beard = hair_cover(atlas, look, generator), beard_cover(atlas, look.beard, generator)
     brows = brow_cover(atlas, look, generator)
@@ -341,16 +356,19 @@ def paint(atlas: Atlas, look: Look, generator: torch.Generator) -> Paint:
     brow_colour = torch.minimum(look.hair * 0.8, look.skin * 0.62) * 0.9
     zone = _zone(atlas, *BROWS)
     zone.blend(albedo, brow_colour[:, None], zone.pick(brows * combed).mul_(look.brow_density).clamp_(0, 1))
+    parted = _parted(atlas, hair, rows)
     if look.style != "bald":
-        under = {"buzz": 0.72, "receding": 0.8, "crop": 0.9}.get(look.style, 0.95)
-        albedo.lerp_(look.hair[:, None, None] * (0.62 + 0.10 * grain), hair * under)
+        under = {"buzz": 0.72, "receding": 0.8, "crop": 0.9, "cornrows": 0.85}.get(look.style, 0.95)
+        albedo.lerp_(look.hair[:, None, None] * (0.62 + 0.10 * grain), parted * under)
     _eyeballs(atlas).put(albedo, _eyes(atlas, look, generator))
     zone, colours = _mouth(atlas)
     zone.put(albedo, colours)
 
     gloss = (torch.maximum(hair, beard) * -0.7).add_(1).mul_(_shine(atlas)).mul_(look.gloss)
     gloss = torch.where(atlas.regions["eyes"] > 0.5, 3.0, gloss)
-    return Paint(albedo.clamp_(0, 1), _relief(atlas, height), gloss[None], _labels(atlas, hair, brows), hair)
+    return Paint(
+        albedo.clamp_(0, 1), _relief(atlas, height), gloss[None], _labels(atlas, parted, brows), hair
+    )
 
 
 def _paint_beard(

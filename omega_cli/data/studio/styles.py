@@ -31,7 +31,12 @@ class Style:
     cut: float | None = None  # m under the eyes' height: a level cut
     fringe: float | None = None  # m above the eyes: where hair over the forehead ends
     knot: tuple[float, float] = (0.0, 0.0)  # m: height and depth of the knot of "tie"
-    tail: str = ""  # tail or bun
+    knot_aside: float = 0.0  # m: two knots, so far from the middle
+    gather: float = 0.03  # m from the knot: here a strand is tied
+    tail: str = ""  # tail, bun or plait
+    make: str = "strands"  # or coils, locs, braids, rows: what is made of what grows
+    lock: int = 9  # strands that go together
+    frizz: float = 0.5  # rad by which the strands of one ringlet part
     mess: float = 0.1  # spread of lengths
     gap: float = 0.0  # above this height of the side, hair keeps the top's length (undercut)
 
@@ -76,7 +81,38 @@ def style_of(look: Look, draw: Draw) -> Style | None:
         fringe=u(0.035, 0.05),
         mess=0.25,
     )
-    afro = u(0.02, 0.075)
+    afro, low = u(0.026, 0.075), u(0.008, 0.018)
+    cloud = Style(
+        5200, 2, afro, afro, afro, "crown", make="coils", curl=u(0.0026, 0.0042), width=0.0024, noise=0.0
+    )
+    hang = u(0.02, 0.24)
+    rope = replace(
+        long,
+        segments=22,
+        flow="part" if draw.chance(0.7) else "back",
+        part=part,
+        top=hang + 0.18,
+        side=hang + 0.12,
+        back=hang + 0.12,
+        cut=hang,
+        gravity=0.42,
+        volume=0.016,
+        noise=0.10,
+        lift=0.22,
+        mess=0.15,
+    )
+    tied = replace(
+        long,
+        flow="tie",
+        volume=0.008,
+        lift=0.05,
+        comb=2.5,
+        segments=26,
+        gravity=0.0,
+        noise=0.03,
+        fringe=None,
+        clump=0.4,
+    )
     table = {
         "bald": None,
         "buzz": Style(3600, 2, 0.006, 0.005, 0.005, "crown", lift=0.7, volume=0.005, width=0.004, noise=0.3),
@@ -139,36 +175,51 @@ def style_of(look: Look, draw: Draw) -> Style | None:
         "short curls": replace(
             short,
             flow="crown",
-            strands=2600,
+            strands=1200,
             top=u(0.05, 0.09),
             side=u(0.03, 0.06),
             lift=0.9,
             back=u(0.03, 0.06),
-            segments=16,
-            curl=u(0.004, 0.007),
-            pitch=u(0.016, 0.028),
+            segments=14,
+            curl=u(0.0045, 0.0075),
+            pitch=u(0.013, 0.022),
             volume=u(0.02, 0.035),
             gravity=0.12,
-            width=0.0042,
+            width=0.0040,
             noise=0.3,
+            clump=0.8,
+            lock=5,
         ),
-        "afro": Style(
-            3800,
-            9,
-            afro,
-            afro,
-            afro * u(0.7, 1.0),
-            "crown",
-            0.05,
-            0.0,
-            0.9,
-            0.004,
-            0.0056,
-            u(0.004, 0.006),
-            u(0.012, 0.018),
-            0.12,
-            0.7,
-            mess=0.10,
+        "afro": replace(cloud, top=afro, side=afro * u(0.7, 1.0), back=afro * u(0.75, 1.05)),
+        "coils": replace(
+            cloud,
+            top=low,
+            side=low * 0.8,
+            back=low * 0.8,
+            curl=u(0.0018, 0.0028),
+            width=0.0018,
+        ),
+        "high top": replace(cloud, top=u(0.035, 0.07), side=0.005, back=0.006, curl=0.0026),
+        "big curls": replace(
+            cloud,
+            strands=3400,
+            top=afro * 0.8 + 0.015,
+            side=afro + 0.015,
+            back=afro + 0.015,
+            curl=u(0.0055, 0.0080),
+            width=0.0034,
+        ),
+        "locs": replace(rope, make="locs", strands=130, width=u(0.0032, 0.0046)),
+        "box braids": replace(rope, make="braids", strands=88, width=u(0.0042, 0.0056)),
+        "cornrows": Style(
+            int(u(9, 15)),
+            2,
+            0.1,
+            0.1,
+            u(0.04, 0.26) if draw.chance(0.6) else 0.0,
+            "back",
+            make="rows",
+            width=u(0.0042, 0.0056),
         ),
         "bob": replace(long, cut=u(0.07, 0.12), volume=u(0.018, 0.03), part=draw.normal(0, 0.02)),
         "fringe bob": replace(
@@ -187,43 +238,25 @@ def style_of(look: Look, draw: Draw) -> Style | None:
         ),
         "long curls": replace(
             long,
-            curl=u(0.007, 0.012),
-            pitch=u(0.028, 0.05),
-            segments=34,
-            strands=1400,
+            curl=u(0.006, 0.011),
+            pitch=u(0.024, 0.042),
+            segments=26,
+            strands=640,
             width=0.0052,
             volume=u(0.025, 0.045),
             part=part * u(0, 1),
             noise=0.12,
+            clump=0.85,
+            lock=6,
         ),
-        "ponytail": replace(
-            long,
-            flow="tie",
-            knot=(u(0.02, 0.085), -0.105),
-            tail="tail",
-            volume=0.008,
-            lift=0.05,
-            comb=2.5,
-            segments=28,
-            gravity=0.0,
-            cut=u(0.1, 0.24),
-            noise=0.03,
-            fringe=None,
-            clump=0.4,
+        "ponytail": replace(tied, knot=(u(0.02, 0.085), -0.105), tail="tail", segments=28, cut=u(0.1, 0.24)),
+        "bun": replace(tied, knot=(u(0.03, 0.12), u(-0.10, -0.085)), tail="bun"),
+        "two buns": replace(
+            tied, knot=(u(0.09, 0.12), u(-0.05, -0.02)), knot_aside=u(0.045, 0.06), tail="bun", part=0.0
         ),
-        "bun": replace(
-            long,
-            flow="tie",
-            knot=(u(0.03, 0.12), u(-0.10, -0.085)),
-            tail="bun",
-            volume=0.008,
-            lift=0.05,
-            comb=2.5,
-            segments=24,
-            gravity=0.0,
-            noise=0.03,
-            fringe=None,
-            clump=0.4,
+        "plait": replace(tied, knot=(u(-0.05, 0.05), -0.105), tail="plait", gather=0.02),
+        "two plaits": replace(
+            tied, knot=(u(-0.075, -0.05), -0.042), knot_aside=0.058, tail="plait", part=0.0, gather=0.017
         ),
         "undercut": replace(
             short,
@@ -279,7 +312,7 @@ def beard_style(kind: str, draw: Draw) -> Style | None:
         0.005 + 0.2 * length,
         0.0024,
         curl=draw.uniform(0, 0.0025) if length > 0.015 else 0.0,
-        pitch=0.014,
+        pitch=0.020,
         noise=0.2,
         clump=0.3,
         mess=0.25,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from omega_cli.data.studio.hats import wears
 from omega_cli.data.studio.light import studio_light
-from omega_cli.data.studio.look import Draw, sample_look
+from omega_cli.data.studio.look import sample_look
 from omega_cli.data.studio.people import Person, Sources, generator, load_sources, sample_person
 from omega_cli.data.studio.scene import Sample, render_sample
 from omega_cli.geometry.camera import Camera, orthographic
@@ -38,7 +37,7 @@ def people(sources: Sources) -> dict[str, Person]:
             if look.style in styles
             and (look.beard == "full beard") == beard
             and not (name == "bald" and look.glasses)
-            and not wears(look.style, Draw(generator(s, 10)))
+            and not look.hat
         )
         found[name] = sample_person(next(fits), sources)
     return found
