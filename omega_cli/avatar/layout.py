@@ -67,6 +67,9 @@ RUN_LOG = "metrics.jsonl"
 RUN_SCORES = "scores.jsonl"
 RUN_BASE_SCORES = "base.json"
 VIEW_NET = "view_net.safetensors"
+FACE_PARSER = "face_parser.safetensors"
+RUN_PEOPLE = "people.png"
+RUN_COMPARED = "compared.png"
 
 
 def view_rgb(azimuth: str) -> str:

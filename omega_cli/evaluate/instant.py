@@ -30,11 +30,11 @@ from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
 from omega_cli.render.rig import Rig
 from omega_cli.render.stage import load_rig
+from omega_cli.track.config import TrackConfig
 from omega_cli.track.landmarks import Landmarker
 from omega_cli.track.matte import saliency
-from omega_cli.track.parsing import FaceParser
 from omega_cli.track.portrait import Networks as TrackerNetworks
-from omega_cli.track.stage import load_saliency
+from omega_cli.track.stage import load_parser, load_saliency
 
 ROWS = layout.EVALUATED_ROWS
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -65,13 +65,13 @@ def opened(
 ) -> Iterator[Bench]:  # fmt: skip
     """A bench, and its landmarker closed afterwards."""
     salient = load_saliency(report)
-    state = torch.load(weights.resolve("bisenet_parsing", report), map_location="cpu", weights_only=True)
+    parser = load_parser(TrackConfig().parser, report)
     with Landmarker(weights.resolve("face_landmarker", report).read_bytes()) as landmarker:
         yield Bench(
             Path(config.root), data, protocol, variants,
             networks.load(protocol, config.lpips, device, report),
             _finder(landmarker), functools.partial(saliency, network=salient),
-            TrackerNetworks(landmarker, FaceParser.from_state(state), salient), load_head(), device, seed,
+            TrackerNetworks(landmarker, parser, salient), load_head(), device, seed,
         )  # fmt: skip
 
 

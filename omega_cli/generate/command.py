@@ -27,11 +27,14 @@ STAGE = click.Choice(NAMES)
 @click.option(
     "--face", type=click.IntRange(0), help="Which face, where there are several (0 is the largest)."
 )
+@click.option(
+    "--parser", type=click.Choice(["own", "bisenet"]), help="Face parser; bisenet: research and personal use."
+)
 @click.option("--frames", type=click.IntRange(1, 10_000), help="Frames of the turntable.")
 @common_options
 def command(
     images: tuple[Path, ...], output: Path, from_stage: str | None, until_stage: str | None, face: int | None,
-    frames: int | None, device: str, seed: int, report, force: bool, as_json: bool,
+    parser: str | None, frames: int | None, device: str, seed: int, report, force: bool, as_json: bool,
 ):  # fmt: skip
     """Make an avatar from a photo: every stage from track to a turntable film.
 
@@ -47,7 +50,7 @@ def command(
         chosen_steps(from_stage, until_stage)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    given = {"track": {"face": face}, "render": {"frames": frames}}
+    given = {"track": {"face": face, "parser": parser}, "render": {"frames": frames}}
     settings = {step: {k: v for k, v in fields.items() if v is not None} for step, fields in given.items()}
     chose_seed = (
         click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE

@@ -56,7 +56,7 @@ class Networks:
     """The three networks of a photo; `saliency` is a cv2.dnn net, `aligner` a 68-point backend or None."""
 
     landmarker: Landmarker
-    parser: labels.FaceParser
+    parser: labels.Parser
     saliency: Any
     aligner: Any = None
 
@@ -95,7 +95,7 @@ def track_photo(
     """Track one face of a photo. Raises OmegaError when there is none that can be used."""
     faces = find_faces(photo.rgb, networks.landmarker, at_least=face_index + 1)
     found, notes = choose_face(faces, face_index, name)
-    crop, probabilities = _parsed_crop(photo, found, networks.parser)
+    crop, probabilities = parsed_crop(photo, found, networks.parser)
     face = found.moved(crop.scale, crop.shift)
     label_map = probabilities.argmax(0)
     _require_face(label_map, face, name)
@@ -155,7 +155,7 @@ def track_photo(
     )
 
 
-def _parsed_crop(photo: Photo, face: Face, parser: labels.FaceParser) -> tuple[crops.Crop, np.ndarray]:
+def parsed_crop(photo: Photo, face: Face, parser: labels.Parser) -> tuple[crops.Crop, np.ndarray]:
     """The crop and its label probabilities [LABELS, 512, 512]; wider where hair would be cut off."""
     for span in (crops.SPAN, *crops.WIDER):
         crop = crops.cut(photo.rgb, face, span)

@@ -21,11 +21,12 @@ from omega_cli.track.config import TrackConfig
 from omega_cli.track.image_io import decode_photo
 from omega_cli.track.landmarks import Landmarker
 from omega_cli.track.overlay import draw_overlay
-from omega_cli.track.parsing import FaceParser
+from omega_cli.track.parsing import Parser
 from omega_cli.track.portrait import TrackedImage
 from omega_cli.track.video import TrackedVideo
 
-PHOTO_NETWORKS = ("face_landmarker", "u2netp", "bisenet_parsing")
+PARSERS = {"own": "face_parser", "bisenet": "bisenet_parsing"}
+"""Registry entry of each choice of `TrackConfig.parser`."""
 NEUTRAL_FIELDS = (
     "expression", "global_orient", "neck_pose", "jaw_pose", "leye_pose", "reye_pose", "transl",
 )  # fmt: skip
@@ -47,8 +48,8 @@ def run(
     model = load_head()
     with record.writing_stage(
         avatar, stage="track", folder=avatar.source, config=config, seed=seed, inputs=[image],
-        weights={"open_head": model.sha256, **used_weights(PHOTO_NETWORKS)}, device=device, report=report,
-        force=force,
+        weights={"open_head": model.sha256, **used_weights(photo_networks(config))}, device=device,
+        report=report, force=force,
     ) as out:  # fmt: skip
         task = weights.resolve("face_landmarker", report).read_bytes()
         with report.progress("track"), Landmarker(task) as landmarker:
@@ -185,8 +186,20 @@ def is_film(head: bytes) -> bool:
 
 def _networks(landmarker: Landmarker, config: TrackConfig, device: str, report: Any) -> portrait.Networks:
     aligner = load_aligner(device) if config.landmarks == "face-alignment" else None
-    state = torch.load(weights.resolve("bisenet_parsing", report), map_location="cpu", weights_only=True)
-    return portrait.Networks(landmarker, FaceParser.from_state(state), load_saliency(report), aligner)
+    parser = load_parser(config.parser, report)
+    return portrait.Networks(landmarker, parser, load_saliency(report), aligner)
+
+
+def load_parser(which: str, report: Any = None) -> Parser:
+    """The face parser of that name (a key of PARSERS)."""
+    path = weights.resolve(PARSERS[which], report)
+    if which == "own":
+        from omega_cli.track import parsing_checkpoint
+
+        return parsing_checkpoint.load_parser(path.read_bytes(), str(path))
+    from omega_cli.track.parsing_bisenet import BiSeNet
+
+    return BiSeNet.from_state(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def load_saliency(report: Any) -> Any:
@@ -195,6 +208,11 @@ def load_saliency(report: Any) -> Any:
 
     onnx = np.frombuffer(weights.resolve("u2netp", report).read_bytes(), np.uint8)
     return cv2.dnn.readNetFromONNX(onnx)
+
+
+def photo_networks(config: TrackConfig) -> tuple[str, ...]:
+    """Registry entries of the networks that a photo needs."""
+    return ("face_landmarker", "u2netp", PARSERS[config.parser])
 
 
 def used_weights(names: tuple[str, ...]) -> dict[str, str]:

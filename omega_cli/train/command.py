@@ -26,6 +26,7 @@ def command(output: Path, config: TrainConfig, device: str, seed: int, report):
     \b
     omega train --stage views --preset tiny -o runs/try
     omega train --stage views --workers 14 --seconds 1200 --compile -o runs/views
+    omega train --stage parser --workers 14 -o runs/parser
     torchrun --nproc-per-node 2 -m omega_cli train --stage views --workers 30 -o runs/views
     """
     from omega_cli.train import stage

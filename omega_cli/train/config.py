@@ -13,11 +13,20 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 """What a preset sets; a flag of its own wins. tiny ends on 2 cores within a minute and learns little."""
 
+PARSER_PRESETS: dict[str, dict[str, object]] = {
+    "tiny": {"size": 64, "seconds": 20.0, "batch": 4, "workers": 1, "wait_for": 4, "score_hair": 1},
+    "full": {"size": 256, "seconds": 330.0, "batch": 96, "rate": 1.5e-3, "score_hair": 16, "pool": 40_000,
+             "most": 1_000_000, "wait_for": 1000},
+}  # fmt: skip
+"""The same of --stage parser."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    stage: Literal["views", "samples"] = opt(
-        "views", "views = train mv-diffuse's network; samples = only make what it is trained on."
+    stage: Literal["views", "samples", "parser"] = opt(
+        "views",
+        "views = train mv-diffuse's network; samples = only make what it is trained on; parser = train "
+        "track's face parser.",
     )
     preset: Literal["tiny", "full"] = opt("full", "Sizes: tiny for a look on a CPU.")
     size: int = opt(192, "Side of the pictures, px; a multiple of 8.")
@@ -32,8 +41,10 @@ class TrainConfig:
     blends: str = opt("", "Pack of VALID heads (omega_cli.data.studio.blend_pack); none: generated people.")
     hold_out: bool = opt(True, "Leave out the eight heads that `score` measures.")
     portraits: str = opt(
-        "", "Pack of tracked photographs (omega_cli.train.views.portraits): front view only."
+        "",
+        "Pack of photographs, written by omega_cli.train.views.portraits or (parser) train.parser.pack.",
     )
+    compare: str = opt("", "Parser: pack of photographs with another parser's labels, to score on alone.")
     most: int = opt(20000, "Samples to make in all.")
     start: str = opt("", "Weights to go on from; none: the lift itself, a zero residual.")
     score_heads: int = opt(4, "Photos of each held-out head to score on.")

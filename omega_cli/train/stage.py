@@ -20,7 +20,8 @@ from omega_cli.errors import OmegaError
 from omega_cli.metrics.lpips import load_lpips
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
-from omega_cli.train.config import PRESETS, TrainConfig
+from omega_cli.train import workers
+from omega_cli.train.config import PARSER_PRESETS, PRESETS, TrainConfig
 from omega_cli.train.views import makers, scoring
 from omega_cli.train.views.loop import LoopConfig, train
 from omega_cli.train.views.pool import Pool
@@ -33,6 +34,10 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
     """Train and return the weights' path. Under torchrun every process trains, the first one writes."""
     config = _with_preset(config)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if config.stage == "parser":
+        from omega_cli.train.parser import run as parser
+
+        return parser.run(config, output, device=device, seed=seed, report=report)
     place = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device)
     if config.stage == "samples":
         return _only_samples(config, output, seed, report)
@@ -102,7 +107,8 @@ def _only_samples(config: TrainConfig, output: Path, seed: int, report: Report) 
 
 def _with_preset(config: TrainConfig) -> TrainConfig:
     plain = TrainConfig()
-    chosen = {k: v for k, v in PRESETS[config.preset].items() if getattr(config, k) == getattr(plain, k)}
+    presets = PARSER_PRESETS if config.stage == "parser" else PRESETS
+    chosen = {k: v for k, v in presets[config.preset].items() if getattr(config, k) == getattr(plain, k)}
     return dataclasses.replace(config, **chosen)  # type: ignore[arg-type]
 
 
@@ -136,7 +142,7 @@ def _score_tasks(config: TrainConfig) -> tuple[tuple[str, str | int, int], ...]:
 def _await_scores(config: TrainConfig, scored: Path, processes: list) -> None:
     """Scores compare runs, so all of their samples must be there, or have failed."""
     names = [name for name, _, _ in _score_tasks(config)]
-    while not all((scored / f"{n}.npy").exists() or makers.failure(scored, n).exists() for n in names):
+    while not all((scored / f"{n}.npy").exists() or workers.failure(scored, n).exists() for n in names):
         if processes and not any(process.is_alive() for process in processes):
             raise OmegaError("The sample makers ended early.", f"See failed-*.txt in {scored}.")
         time.sleep(0.5)

@@ -24,12 +24,12 @@ from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import perspective
 from omega_cli.head.assets import load_head
 from omega_cli.render.stage import load_rig
+from omega_cli.track.config import TrackConfig
 from omega_cli.track.landmarks import Landmarker
-from omega_cli.track.parsing import FaceParser
 from omega_cli.track.portrait import Networks
-from omega_cli.track.stage import load_saliency
+from omega_cli.track.stage import load_parser, load_saliency, photo_networks
 
-NETWORKS = ("face_landmarker", "u2netp", "bisenet_parsing")
+NETWORKS = photo_networks(TrackConfig())
 SIZE = 144  # px: at 128 the face is smaller than the 64 px that track asks for
 CAMERAS = ("az000_el+00", "az030_el+00", "az180_el+00")
 
@@ -165,8 +165,8 @@ def test_an_avatar_that_does_what_it_sees_is_read_like_its_driver(done: Path) ->
     camera = perspective(12, 512, 0.17)
     drawn = render(rig.pose(rig.vertices(opened)[0]), camera)
     with Landmarker(weight_file("face_landmarker").read_bytes()) as landmarker:
-        state = torch.load(weight_file("bisenet_parsing"), map_location="cpu", weights_only=True)
-        networks = Networks(landmarker, FaceParser.from_state(state), load_saliency(NullReport()))
+        parser = load_parser(TrackConfig().parser)
+        networks = Networks(landmarker, parser, load_saliency(NullReport()))
         picture = drawn.image + driving.BACKDROP * (1 - drawn.alpha)
         driver = driving.Driver("s", 1, driving.tracked(picture.clamp(0, 1), head, networks, "the driver"))
         moves = driving.drive(rig, driver, head, networks)

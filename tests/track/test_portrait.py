@@ -4,15 +4,15 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from conftest import weight_file
 from PIL import Image
 
 from omega_cli.errors import OmegaError
 from omega_cli.head.assets import load_head
 from omega_cli.track import parsing as labels
-from omega_cli.track import portrait
+from omega_cli.track import portrait, stage
 from omega_cli.track.align68 import load_aligner
+from omega_cli.track.config import TrackConfig
 from omega_cli.track.image_io import Photo, decode_photo
 from omega_cli.track.landmarks import Face, Landmarker
 
@@ -26,10 +26,12 @@ def head():
 def networks():
     import cv2
 
-    state = torch.load(weight_file("bisenet_parsing"), map_location="cpu", weights_only=True)
+    for name in stage.photo_networks(TrackConfig()):
+        weight_file(name)
+    parser = stage.load_parser(TrackConfig().parser)
     saliency = cv2.dnn.readNetFromONNX(np.frombuffer(weight_file("u2netp").read_bytes(), np.uint8))
     with Landmarker(weight_file("face_landmarker").read_bytes()) as landmarker:
-        yield portrait.Networks(landmarker, labels.FaceParser.from_state(state), saliency)
+        yield portrait.Networks(landmarker, parser, saliency)
 
 
 def photo_of(path) -> Photo:

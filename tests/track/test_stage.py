@@ -70,7 +70,7 @@ def test_crop_takes_photo_points_to_crop_points(avatar, astronaut):
 
 def test_the_record_names_networks_and_measures(avatar):
     document = json.loads((avatar.source / layout.STAGE).read_text())
-    assert set(document["weights"]) == {"open_head", *stage.PHOTO_NETWORKS}
+    assert set(document["weights"]) == {"open_head", *stage.photo_networks(TrackConfig())}
     assert document["metrics"]["reprojection_percent"] < 1.2 and document["stage"] == "track"
     assert record.status(avatar, avatar.source).state == "fresh"
 

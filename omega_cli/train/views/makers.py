@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.people import sample_person
 from omega_cli.mv_diffuse.lift import head_frame
+from omega_cli.train import workers
 from omega_cli.train.views import portraits
 from omega_cli.train.views.samples import Studio, front_sample
 
@@ -39,12 +35,7 @@ class MakerConfig:
 
 def work(config: MakerConfig, number: int, count: int) -> None:
     """Worker `number` of `count`: people first_seed + number, + count, ... until `most` samples are there."""
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import cv2
-
-    cv2.setNumThreads(1)
-
+    workers.alone()
     with torch.inference_mode():
         studio = Studio(config.size, config.half_extent, config.blends, config.held_out)
         _make_scored(config, studio, number, count)
@@ -54,24 +45,10 @@ def work(config: MakerConfig, number: int, count: int) -> None:
             pick = Draw(torch.Generator().manual_seed(seed * 7 + 3)).uniform()
             blend = config.blends is not None and pick < config.blend_share
             kind = "blend" if blend else "person"
-            with _forgiven(failure(config.folder, str(seed))):
+            with workers.forgiven(workers.failure(config.folder, str(seed))):
                 for shot, sample in enumerate(studio.samples(seed, blend, config.shots)):
-                    _write(config.folder / f"{kind}-{seed:08d}-{shot}.npy", sample)
+                    workers.write(config.folder / f"{kind}-{seed:08d}-{shot}.npy", sample)
             seed += count
-
-
-def failure(folder: Path, name: str) -> Path:
-    """Where a sample that could not be made says why."""
-    return folder / f"failed-{name}.txt"
-
-
-@contextlib.contextmanager
-def _forgiven(note: Path) -> Iterator[None]:
-    """One impossible person must not stop a training run: the traceback goes into a file."""
-    try:
-        yield
-    except Exception:
-        note.write_text(traceback.format_exc())
 
 
 def _make_scored(config: MakerConfig, studio: Studio, number: int, count: int) -> None:
@@ -83,11 +60,11 @@ def _make_scored(config: MakerConfig, studio: Studio, number: int, count: int) -
         if path.exists():
             continue
         rng = torch.Generator().manual_seed(k * 31 + 17)
-        with _forgiven(failure(config.score_folder, name)):
+        with workers.forgiven(workers.failure(config.score_folder, name)):
             if isinstance(who, str):
-                _write(path, studio.head(who, rng, 0.6))
+                workers.write(path, studio.head(who, rng, 0.6))
             else:
-                _write(path, studio.sample(sample_person(who, studio.sources), rng, 0.6))
+                workers.write(path, studio.sample(sample_person(who, studio.sources), rng, 0.6))
 
 
 def _make_fronts(config: MakerConfig, studio: Studio, number: int, count: int) -> None:
@@ -99,22 +76,10 @@ def _make_fronts(config: MakerConfig, studio: Studio, number: int, count: int) -
         sample = front_sample(
             studio.photographer, params, camera, portrait.rgba, portrait.labels, portrait.area, config.size
         )
-        _write(config.folder / f"front-{portrait.name}.npy", sample)
-
-
-def _write(path: Path, sample: torch.Tensor) -> None:
-    """A file that appears whole: readers poll the folder."""
-    scratch = path.with_suffix(".writing")
-    with scratch.open("wb") as stream:
-        np.save(stream, sample.numpy())
-    scratch.rename(path)
+        workers.write(config.folder / f"front-{portrait.name}.npy", sample)
 
 
 def start(config: MakerConfig, count: int) -> list:
     """`count` worker processes, already running. Daemons: they end with the caller."""
-    context = torch.multiprocessing.get_context("spawn")
     config.folder.mkdir(parents=True, exist_ok=True)
-    processes = [context.Process(target=work, args=(config, i, count), daemon=True) for i in range(count)]
-    for process in processes:
-        process.start()
-    return processes
+    return workers.start(work, config, count)

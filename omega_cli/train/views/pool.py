@@ -15,15 +15,17 @@ from omega_cli.train.views.samples import PLANES
 
 
 class Pool:
-    """uint8 samples [capacity, PLANES, size, size] on a device, filled from a folder's .npy files.
+    """uint8 samples [capacity, planes, size, size] on a device, filled from a folder's .npy files.
 
-    A file is one sample, or several [n, PLANES, size, size]. `kind` [n]: 1 where only the front view is
+    A file is one sample, or several [n, planes, size, size]. `kind` [n]: 1 where only the front view is
     known (a photograph: files named front-*). Full, it forgets the oldest.
     """
 
-    def __init__(self, folder: Path, capacity: int, size: int, device: torch.device | str) -> None:
+    def __init__(
+        self, folder: Path, capacity: int, size: int, device: torch.device | str, planes: int = PLANES
+    ) -> None:
         self.folder, self.capacity = folder, capacity
-        self.samples = torch.zeros(capacity, PLANES, size, size, dtype=torch.uint8, device=device)
+        self.samples = torch.zeros(capacity, planes, size, size, dtype=torch.uint8, device=device)
         self.front_only = torch.zeros(capacity, dtype=torch.bool)  # on the CPU, which draws
         self.added = 0
         self._come: queue.Queue[tuple[bool, Tensor]] = queue.Queue(maxsize=64)

@@ -1,0 +1,51 @@
+"""What the parser is trained on: the probability of the labels that a pixel may bear."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from omega_cli.track import parsing as labels
+
+SMALL = (labels.BROWS, labels.EYES, labels.GLASSES, labels.EARS, labels.MOUTH_INSIDE, labels.UPPER_LIP,
+         labels.LOWER_LIP, labels.HAT)  # fmt: skip
+SMALL_WEIGHT = 2.5  # of pixels that bear one of them: they are few  # ours
+
+
+def allowed(bits: Tensor) -> Tensor:  # int [B, H, W] -> bool [B, LABELS, H, W]
+    number = torch.arange(labels.LABELS, device=bits.device, dtype=bits.dtype).view(-1, 1, 1)
+    return (bits[:, None] >> number) & 1 > 0
+
+
+def pixel_weights(bits: Tensor) -> Tensor:  # int [B, H, W] -> [B, H, W]
+    """0 where nothing is known, more where a small part is."""
+    small = sum(1 << label for label in SMALL)
+    weight = torch.where((bits & small > 0) & (bits & ~small == 0), SMALL_WEIGHT, 1.0)
+    return weight * (bits != 0)
+
+
+def partial_loss(
+    logits: Tensor,  # [B, LABELS, H, W]
+    bits: Tensor,  # int [B, H, W]: the labels that may be (`partial`)
+) -> Tensor:
+    """Weighted mean of -log of the summed probability of the allowed labels."""
+    logits = logits.float()
+    among = logits.masked_fill(~allowed(bits), -1e4).logsumexp(1)
+    weight = pixel_weights(bits)
+    return ((logits.logsumexp(1) - among) * weight).sum() / weight.sum().clamp_min(1)
+
+
+@torch.no_grad()
+def believed(logits: Tensor, bits: Tensor, at_least: float, veto: float) -> Tensor:  # [B, H, W] int
+    """A teacher's sure labels in place of wider sets: the best of the allowed ones, where its share of their
+    probability is at_least that; elsewhere the sets as they are. Where the teacher gives all of the allowed
+    less than `veto` nothing is known: mattes lose hair."""
+    logits = logits.float()
+    open_bits = torch.where(bits == 0, (1 << labels.LABELS) - 1, bits)
+    among = logits.masked_fill(~allowed(open_bits), -1e4)
+    best, label = among.softmax(1).max(1)
+    credible = among.logsumexp(1) - logits.logsumexp(1) > math.log(veto)
+    told = torch.where(best >= at_least, 1 << label.to(bits.dtype), bits)
+    return torch.where(credible, told, 0)
