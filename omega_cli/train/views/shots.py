@@ -17,7 +17,7 @@ from omega_cli.data.studio.light import Light, sample_light
 from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.scene import Sample
 from omega_cli.geometry.camera import Camera, perspective
-from omega_cli.geometry.similarity import similarity
+from omega_cli.geometry.similarity import Similarity, similarity
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.mv_diffuse.lift import Lift, head_frame, lift_views
@@ -60,6 +60,23 @@ class Shot:
     truth: Sample
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A photo as the tracker knows it: rgba [4, 512, 512], labels, area [512, 512]; params and camera, in the
+    fitted head's frame; points [68, 3] m there. What is true: the light, and the similarity from the
+    person's world to the fit's. marks [68, 2] px: the landmarks as the tracker found them."""
+
+    rgba: Tensor
+    labels: Tensor
+    area: Tensor
+    params: HeadParams
+    camera: Camera
+    points: Tensor
+    light: Light
+    to_fit: Similarity
+    marks: Tensor
+
+
 class Photographer:
     """A head model prepared for tracking; makes shots of sitters."""
 
@@ -70,15 +87,15 @@ class Photographer:
         self.rest68 = model.landmark_points(rest, "ibug68")
         self.rest478 = model.landmark_points(rest, "mediapipe478")
 
-    def shoot(self, sitter: Sitter, generator: torch.Generator, jitter: float = 1.0) -> Shot:
-        """A photo from somewhere in front, under some light, tracked; and the true six views.
+    def photograph(self, sitter: Sitter, generator: torch.Generator, jitter: float = 1.0) -> Taken:
+        """A photo from somewhere in front, under some light, tracked.
 
         jitter 0 is a photo from straight ahead under any light, with exact landmarks.
         """
         draw = Draw(generator)
         light = _evened(sample_light(generator), 0.9 * draw.uniform())
         light = _all_around(light) if draw.chance(0.6) else light
-        camera, face, points68 = self._camera(sitter, draw, generator, jitter)
+        camera, face, points68 = self.aim(sitter, draw, generator, jitter)
         seen = sitter.draw([camera.resized(PHOTO, PHOTO)], light, PHOTO)
         rgb = F.interpolate(seen.rgb, (SIZE, SIZE), mode="bilinear", align_corners=False)[0]
         alpha = F.interpolate(seen.alpha, (SIZE, SIZE), mode="bilinear", align_corners=False)[0]
@@ -88,24 +105,31 @@ class Photographer:
         area = _photo_area(alpha, float(points68[8, 1]), draw, jitter)
         alpha, labels = alpha * area, labels * area
         params, camera_fit = self._fit(face, points68 if sitter.points478 is None else None, labels, alpha)
-        lift = lift_views(
-            self.model, params, camera_fit, torch.cat([rgb, alpha]), labels,
-            area, self.cameras, TEXTURE, True, True, generator,
-        )  # fmt: skip
         fitted = self.model.landmark_points(self.model(params).vertices[0], "ibug68")
-        to_fit = similarity(sitter.points68, fitted)
-        cameras = [to_fit.seen_by(camera) for camera in self.cameras]
-        truth = sitter.draw(cameras, light, self.cameras[0].width)
-        normal = torch.einsum("ij,kjhw->kihw", to_fit.R, truth.normal)
-        chin = float(self.cameras[0].project(fitted)[0][8, 1])
+        return Taken(
+            torch.cat([rgb, alpha]), labels, area, params, camera_fit, fitted, light,
+            similarity(sitter.points68, fitted), torch.from_numpy(points68).float(),
+        )  # fmt: skip
+
+    def shoot(self, sitter: Sitter, generator: torch.Generator, jitter: float = 1.0) -> Shot:
+        """`photograph`, lifted, and the true six views."""
+        taken = self.photograph(sitter, generator, jitter)
+        lift = lift_views(
+            self.model, taken.params, taken.camera, taken.rgba, taken.labels, taken.area, self.cameras,
+            TEXTURE, True, True, generator,
+        )  # fmt: skip
+        cameras = [taken.to_fit.seen_by(camera) for camera in self.cameras]
+        truth = sitter.draw(cameras, taken.light, self.cameras[0].width)
+        normal = torch.einsum("ij,kjhw->kihw", taken.to_fit.R, truth.normal)
+        chin = float(self.cameras[0].project(taken.points)[0][8, 1])
         truth = without_shoulders(
             dataclasses.replace(truth, normal=normal),
             torch.stack([view.mask for view in lift.views]),
             chin + BELOW_CHIN * float(self.cameras[0].K[1, 1]),
         )
-        return Shot(lift, torch.cat([rgb, alpha]), labels, camera_fit, fitted, truth)
+        return Shot(lift, taken.rgba, taken.labels, taken.camera, taken.points, truth)
 
-    def _camera(
+    def aim(
         self, sitter: Sitter, draw: Draw, generator: torch.Generator, jitter: float
     ) -> tuple[Camera, Face, np.ndarray]:
         """The crop's camera [512 px], the face found in it (landmarks in error), and the 68 points."""
@@ -139,6 +163,13 @@ class Photographer:
         face = dataclasses.replace(face, points=_noisy(face.points, own, shared, generator))
         return view, face, _noisy(points68, own, shared, generator)
 
+    def follow(self, betas: Tensor, face: Face) -> tuple[HeadParams, Camera]:
+        """Another moment of somebody whose identity is known, tracked as a film's frame is; the camera is
+        the crop's."""
+        view, person = self.fitter.view(face), self.fitter.person(betas.double().numpy())
+        state = self.fitter.follow(person, view, self.fitter.begin(person, view, face), steps=8)
+        return self.fitter.params(betas.double().numpy(), [state]), _crop_camera()
+
     def _dense(self, points68: Tensor) -> Tensor:  # [68, 3] -> [478, 3]
         """About where the 478 points of a person with 68 are: good for a box, not for a fit."""
         return similarity(self.rest68, points68)(self.rest478)
@@ -151,20 +182,30 @@ class Photographer:
             fit = self.fitter.fit([face], [parts])
         else:
             fit = self.fitter.fit_points68(points68, np.ones(68), face, *parts)
-        K, viewmat = (torch.tensor(m, dtype=torch.float32) for m in source_camera())
-        camera = Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
-        return head_frame(self.model, self.fitter.params(fit.betas, fit.states), camera)
+        return head_frame(self.model, self.fitter.params(fit.betas, fit.states), _crop_camera())
 
 
-def without_shoulders(truth: Sample, mesh: Tensor, neck_row: float) -> Sample:
-    """The truth as far as the avatar's mesh goes (its masks, [K, 1, H, W]): head, hair and neck.
+def _crop_camera() -> Camera:
+    """The camera through which the tracker sees every crop."""
+    K, viewmat = (torch.tensor(m, dtype=torch.float32) for m in source_camera())
+    return Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
+
+
+def shoulder_free(labels: Tensor, mesh: Tensor, neck_row: float) -> Tensor:
+    """What of pictures with these labels [K, H, W] an avatar can show, bool [K, H, W]: head, hair and neck, as
+    far as its mesh goes (masks [K, 1, H, W]).
 
     Cloth and neck beyond the mesh go, and below neck_row (px) everything but hair.
     """
     near = F.max_pool2d(mesh, 5, 1, 2)[:, 0] > 0.1
     rows = torch.arange(mesh.shape[-2])[:, None] > neck_row
-    low = torch.isin(truth.labels, torch.tensor((CLOTH, NECK))) | (rows & (truth.labels != HAIR))
-    keep = (near | ~low)[:, None].to(truth.alpha)
+    low = torch.isin(labels, torch.tensor((CLOTH, NECK))) | (rows & (labels != HAIR))
+    return near | ~low
+
+
+def without_shoulders(truth: Sample, mesh: Tensor, neck_row: float) -> Sample:
+    """The truth as far as the avatar's mesh goes, see `shoulder_free`."""
+    keep = shoulder_free(truth.labels, mesh, neck_row)[:, None].to(truth.alpha)
     return dataclasses.replace(
         truth, rgb=truth.rgb * keep, alpha=truth.alpha * keep, normal=truth.normal * keep,
         labels=truth.labels * keep[:, 0].long(),
@@ -259,4 +300,5 @@ def _rim_noise(alpha: Tensor, draw: Draw, jitter: float) -> Tensor:  # [1, H, W]
     if jitter == 0:
         return alpha
     blurred = degrade.blur(alpha[None], draw.uniform(0.5, 2.5))[0]
-    return ((blurred - 0.5) * draw.uniform(1.0, 4.0) + 0.5 + draw.normal(0, 0.12)).clamp(0, 1)
+    wider = (blurred - 0.5) * draw.uniform(1.0, 4.0) + 0.5 + draw.normal(0, 0.12)
+    return wider.clamp(0, 1) * (blurred > 0.02)  # an empty backdrop is seen as one

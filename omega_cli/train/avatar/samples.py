@@ -1,0 +1,93 @@
+"""One training sample of the avatar network: what the pipeline knows of a photo, and true pictures of them.
+
+The known side is made by the very steps that users run: the tracker's fit, the six views of mv-diffuse with
+its network, deform-flame's mesh. The true pictures are of three kinds: the photo; the same moment from
+anywhere; the same person with another face, photographed from in front and tracked as a driver would be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omega_cli.avatar import codecs
+from omega_cli.geometry.camera import Camera
+from omega_cli.head.params import HeadParams
+
+SOURCE, NOVEL, DRIVEN = range(3)  # kinds of target
+
+
+@dataclass(frozen=True)
+class Targets:
+    """T true pictures: rgba [T, 4, H, H] uint8, straight; known [T, 1, H, H] uint8, 0 where the photo ends;
+    K [T, 3, 3] px of H, viewmat [T, 4, 4]; frames: HeadParams of T frames; kind [T], see above."""
+
+    rgba: Tensor
+    known: Tensor
+    K: Tensor
+    viewmat: Tensor
+    frames: HeadParams
+    kind: Tensor
+
+    def camera(self, index: int) -> Camera:
+        size = self.rgba.shape[-1]
+        return Camera(self.K[index], self.viewmat[index], size, size)
+
+
+@dataclass(frozen=True)
+class AvatarSample:
+    """rgb [6, 3, S, S], mask [6, 1, S, S] uint8: the views; params (T = 1) and offsets [V, 3] m: the fitted
+    head in the views' frame; labels [512, 512] uint8, K, viewmat: the photo's parsing and camera."""
+
+    rgb: Tensor
+    mask: Tensor
+    params: HeadParams
+    offsets: Tensor
+    labels: Tensor
+    K: Tensor
+    viewmat: Tensor
+    targets: Targets
+
+    def save(self, path: Path) -> None:
+        """As one npz, which appears whole: readers poll the folder."""
+        arrays: dict[str, Tensor] = {}
+        for name in ("rgb", "mask", "offsets", "labels", "K", "viewmat"):
+            arrays[name] = getattr(self, name)
+        for name in ("rgba", "known", "K", "viewmat", "kind"):
+            arrays[f"target_{name}"] = getattr(self.targets, name)
+        for prefix, params in (("head", self.params), ("frames", self.targets.frames)):
+            for field in fields(HeadParams):
+                arrays[f"{prefix}_{field.name}"] = getattr(params, field.name)
+        scratch = path.with_suffix(".writing")
+        codecs.save_arrays(scratch, **arrays)
+        scratch.rename(path)
+
+    @staticmethod
+    def load(path: Path) -> AvatarSample:
+        with np.load(path, allow_pickle=False) as z:
+            arrays = {name: torch.from_numpy(z[name]) for name in z.files}
+
+        def params(prefix: str) -> HeadParams:
+            return HeadParams(**{f.name: arrays[f"{prefix}_{f.name}"] for f in fields(HeadParams)})
+
+        own = ("rgba", "known", "K", "viewmat")
+        targets = Targets(
+            *(arrays[f"target_{n}"] for n in own), params("frames"), arrays["target_kind"]
+        )  # fmt: skip
+        rest = ("labels", "K", "viewmat")
+        return AvatarSample(
+            arrays["rgb"],
+            arrays["mask"],
+            params("head"),
+            arrays["offsets"],
+            *(arrays[n] for n in rest),
+            targets,
+        )
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round().byte()
