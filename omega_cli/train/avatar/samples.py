@@ -74,19 +74,14 @@ class AvatarSample:
         def params(prefix: str) -> HeadParams:
             return HeadParams(**{f.name: arrays[f"{prefix}_{f.name}"] for f in fields(HeadParams)})
 
-        own = ("rgba", "known", "K", "viewmat")
         targets = Targets(
-            *(arrays[f"target_{n}"] for n in own), params("frames"), arrays["target_kind"]
+            arrays["target_rgba"], arrays["target_known"], arrays["target_K"], arrays["target_viewmat"],
+            params("frames"), arrays["target_kind"],
         )  # fmt: skip
-        rest = ("labels", "K", "viewmat")
         return AvatarSample(
-            arrays["rgb"],
-            arrays["mask"],
-            params("head"),
-            arrays["offsets"],
-            *(arrays[n] for n in rest),
-            targets,
-        )
+            arrays["rgb"], arrays["mask"], params("head"), arrays["offsets"], arrays["labels"], arrays["K"],
+            arrays["viewmat"], targets,
+        )  # fmt: skip
 
 
 def to_bytes(image: Tensor) -> Tensor:
