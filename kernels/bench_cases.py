@@ -86,11 +86,14 @@ def index_add_splat(values: Tensor, uv: Tensor, size: tuple[int, int]) -> Tensor
     return out.reshape(B, H, W, C)
 
 
-def index_add_pyramid(values: Tensor, extra: Tensor, uv: Tensor, side: int, levels: int) -> None:
-    """The usual way, once a level."""
-    columns = torch.cat([values, extra], dim=-1)
-    for level in range(levels):
-        index_add_splat(columns, uv, (side >> level, side >> level))
+def index_add_pyramid(
+    values: Tensor, extra: Tensor, uv: Tensor, side: int, levels: int
+) -> list[Tensor]:  # [B, side >> l, side >> l, C + 2]
+    """The usual way: the finest level once, coarser ones as sums of its texels."""
+    maps = [index_add_splat(torch.cat([values, extra], dim=-1), uv, (side, side))]
+    for _ in range(levels - 1):
+        maps.append(reference.pool(maps[-1]))
+    return maps
 
 
 def splat_cases(sizes: Sizes, device: str) -> Iterator[Case]:
@@ -157,7 +160,7 @@ def pyramid_cases(sizes: Sizes, device: str) -> Iterator[Case]:
                 f"{shape}, {levels} levels + 2",
                 [partial(uv_splat_pyramid, v, uv, size, levels, extra=extra) for v in values],
                 [partial(index_add_pyramid, v, extra, uv, map_side, levels) for v in values],
-                "index_add_ a level",
+                "index_add_, pool",
                 FLOAT * B * (P * (C + 4) + texels * (C + 2)),
                 multiple_of="the finest level",
             )

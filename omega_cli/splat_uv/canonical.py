@@ -29,7 +29,7 @@ def canonical_map(
     view_weights: Sequence[float] | Tensor,  # K, gamma_k
     *,
     uv_size: int = 256,
-    levels: int = 4,
+    levels: int = 5,
     splat: Literal["bilinear", "nearest"] = "bilinear",
     hierarchical: bool = True,
     visibility_fusion: bool = True,

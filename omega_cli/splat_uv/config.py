@@ -14,7 +14,7 @@ VIEW_WEIGHTS = {"000": 1.0, "045": 0.7, "315": 0.7, "090": 0.5, "270": 0.5, "180
 @dataclass(frozen=True)
 class SplatUVConfig:
     uv_size: int = opt(256, "UV map side, texels.")
-    levels: int = opt(4, "Pyramid levels, each half the size of the one before.")
+    levels: int = opt(5, "Pyramid levels, each half the size of the one before.")
     splat: Literal["bilinear", "nearest"] = opt("bilinear", "Pixel-to-texel assignment (Tab. 3).")
     hierarchical: bool = opt(True, "Fill sparse texels from coarser levels (Tab. 3).")
     visibility_fusion: bool = opt(True, "Weight views by angle and view weight (Tab. 3).")

@@ -22,7 +22,7 @@ def test_stages_are_timed_from_the_files(toy_avatar: Avatar, monkeypatch: pytest
     before = sorted(toy_avatar.root.rglob("*"))
     rows = list(bench.run(toy_avatar, "cpu", ("deform-flame", "splat-uv")))
     assert [row.op for row in rows] == ["deform-flame", "splat-uv"]
-    assert [row.shape for row in rows] == ["6 views, 24 steps", "6 views of 64² → 256², 4 levels"]
+    assert [row.shape for row in rows] == ["6 views, 24 steps", "6 views of 64² → 256², 5 levels"]
     assert all(row.note == f"{1e3 / row.ours_ms:.1f} a second" for row in rows)
     assert sorted(toy_avatar.root.rglob("*")) == before
 

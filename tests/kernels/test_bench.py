@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from omega_cli.kernels import bench, bench_cases
 from omega_cli.kernels.bench_cases import Sizes
 from omega_cli.kernels.bench_timing import Row, table, write_json
-from omega_cli.kernels.uv_splat import uv_splat
+from omega_cli.kernels.uv_splat import uv_splat, uv_splat_pyramid
 
 TINY = Sizes(
     splats=((2, 4, 3, 8),),
@@ -66,6 +66,12 @@ def test_the_other_way_does_the_same_work() -> None:
     uv = bench_cases.random_uv(2, 4, "cpu") * 1.4 - 0.2
     ours = uv_splat(values, uv, (8, 9)).permute(0, 2, 3, 1)
     torch.testing.assert_close(bench_cases.index_add_splat(values, uv, (8, 9)), ours, atol=1e-5, rtol=0)
+    maps = uv_splat_pyramid(values[..., :1], uv, (8, 8), 3, extra=values[..., 1:])
+    for other, (sums, extras) in zip(
+        bench_cases.index_add_pyramid(values[..., :1], values[..., 1:], uv, 8, 3), maps, strict=True
+    ):
+        assert extras is not None
+        torch.testing.assert_close(other, torch.cat([sums, extras], 1).permute(0, 2, 3, 1), atol=1e-5, rtol=0)
 
 
 def test_scenes_are_what_they_say() -> None:

@@ -86,10 +86,10 @@ def test_kept_views_fuse_to_the_same_map(meshed) -> None:
     from omega_cli.splat_uv.pyramid import UVPyramid
 
     out = run(meshed, keep_views=True)
-    pyramids = []
+    pyramids, levels = [], range(SplatUVConfig().levels)
     for azimuth in layout.AZIMUTHS:
         view = codecs.load_tensors(meshed.uv / layout.view_features(azimuth))
-        parts = ([view[f"{name}_{level}"] for level in range(4)] for name in ("sum", "density", "confidence"))
+        parts = ([view[f"{name}_{level}"] for level in levels] for name in ("sum", "density", "confidence"))
         pyramids.append(UVPyramid(*parts))
     weights = [VIEW_WEIGHTS[azimuth] for azimuth in layout.AZIMUTHS]
     power = SplatUVConfig().confidence_power
