@@ -194,7 +194,8 @@ def _crop_camera() -> Camera:
 def shoulder_free(labels: Tensor, mesh: Tensor, neck_row: float) -> Tensor:
     """What of pictures with these labels [K, H, W] an avatar can show, bool [K, H, W].
 
-    Head, hair and neck, as far as its mesh goes (masks [K, 1, H, W]). Cloth and neck beyond the mesh go, and below neck_row (px) everything but hair.
+    Head, hair and neck, as far as its mesh goes (masks [K, 1, H, W]). Cloth and neck beyond the mesh go, and
+    below neck_row (px) everything but hair.
     """
     near = F.max_pool2d(mesh, 5, 1, 2)[:, 0] > 0.1
     rows = torch.arange(mesh.shape[-2])[:, None] > neck_row
