@@ -32,6 +32,7 @@ UPPER_LIP = _OUTER_UP + _INNER_UP[::-1]
 LOWER_LIP = _OUTER_LOW + _INNER_LOW[::-1]
 INNER_MOUTH = _INNER_UP + _INNER_LOW[::-1]
 NOSE = (168, 122, 196, 236, 198, 209, 49, 48, 64, 98, 97, 2, 326, 327, 294, 278, 279, 429, 420, 456, 419, 351)
+CHIN_PATCH = (32, 194, 18, 418, 262, 396, 175, 171)  # beards are skin, as in the studio
 CHIN, NOSE_TIP = 152, 1
 _SURE, _NOT = 0.9, 0.08  # of the matte: a person, and none
 
@@ -94,6 +95,7 @@ def _face(
     lower = y > _level(points, (NOSE_TIP,), y, None)
     out[middle & lower] = bits(labels.SKIN)
     out[bare & deep & (y < eyes)] = bits(labels.SKIN, labels.HAIR) | glasses
+    out[_filled(shape, points, CHIN_PATCH) & ~near] = bits(labels.SKIN)
     edge = max(1, round(0.012 * size))
     for part in BROWS:
         brow = bits(labels.BROWS, labels.HAIR) | glasses

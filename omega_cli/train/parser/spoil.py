@@ -84,13 +84,13 @@ def blocky(image: Tensor) -> Tensor:
     planes = torch.einsum("ij,bjhw->bihw", luma, image)
     table = _cosines(device)
     blocks = planes.view(B, 3, H // 8, 8, W // 8, 8).permute(0, 1, 2, 4, 3, 5)
-    waves = table @ blocks @ table.T
+    waves = (blocks @ table.T).mT @ table.T  # columns first: one large product each; steps are symmetric
     frequency = torch.arange(8, device=device, dtype=image.dtype)
     coarse = amount(B, device, 0.004, 0.06) * some(B, device, 0.5).flatten()
     step = coarse.view(-1, 1, 1, 1, 1, 1) * (1 + 0.9 * (frequency[:, None] + frequency[None]))
     step = (step * image.new_tensor([1.0, 1.8, 1.8]).view(1, 3, 1, 1, 1, 1)).clamp_min(1e-4)
     waves = (waves / step).round() * step
-    planes = (table.T @ waves @ table).permute(0, 1, 2, 4, 3, 5).reshape(B, 3, H, W)
+    planes = ((waves @ table).mT @ table).permute(0, 1, 2, 4, 3, 5).reshape(B, 3, H, W)
     return torch.einsum("ij,bjhw->bihw", torch.linalg.inv(luma), planes).clamp(0, 1)
 
 
