@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from omega_cli.data.studio import STUDIO_VERSION
 from omega_cli.data.studio.light import Light, sample_light
 from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.people import Person, Sources, generator, load_sources, sample_person
@@ -53,6 +54,12 @@ def freeze(root: Path, protocol: Protocol) -> Protocol:
             f"The protocol {protocol.name} samples fractions, but the studio has frames 0 to "
             f"{len(MOMENTS) - 1} of everybody.",
             f'Give every sample "sequence": "{STUDIO_SEQUENCE}" and "frames": [0].',
+        )
+    if protocol.studio_version != STUDIO_VERSION:
+        raise OmegaError(
+            f"The protocol {protocol.name} is for version {protocol.studio_version} of the studio; this is "
+            f"version {STUDIO_VERSION}, whose people look different.",
+            "Take the protocol that comes with this version, or the omega that the protocol came with.",
         )
     return protocol
 

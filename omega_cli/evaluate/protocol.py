@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from omega_cli.data.studio import STUDIO_VERSION
 from omega_cli.errors import OmegaError
 
 SCHEMA = "omega/protocol/1"
@@ -53,10 +54,10 @@ VALID_IDENTITIES = (
 )  # fmt: skip
 
 STUDIO_IDENTITIES = (
-    "99000001", "99000005", "99000021", "99000024", "99000032", "99000035", "99000048", "99000126",
+    "99000001", "99000017", "99000031", "99000048", "99000057", "99000126", "99000144", "99000207",
 )  # fmt: skip
-"""Seeds of generated people, chosen to differ: fair to deep skin, 19 to 74 years, bald, grey buzz cut,
-receding, side part, afro, bun, long straight and long curled hair, two full beards, three with glasses.
+"""Seeds of generated people, chosen to differ: fair to deep skin, 19 to 72 years, long curls, headscarf, long
+straight hair, grey buzz cut, box braids, bald, receding, afro, three beards, two with glasses.
 Training counts seeds from 0 and stays below 90 million: none of these may be trained on.  # ours"""
 STUDIO_SEQUENCE = "studio"
 
@@ -93,6 +94,8 @@ class Protocol:
     """One measurement, completely.
 
     name, dataset: what it is called, and whose reader it is for.
+    studio_version: which version of the studio drew its people (dataset "studio"; else 0): another one draws
+    others, and figures do not compare.
     samples: identities, sequences and frames; source_camera: the one picture that goes in;
     target_cameras: the truth; none named: all others of the identity.
     driven: other frames of the identities that drive their avatars (AED, APD, AKD), seen by the source
@@ -147,6 +150,7 @@ class Protocol:
     dreamsim: tuple[str, ...] = ("ensemble",)
     no_face: Literal["leave_out", "zero"] = "leave_out"
     seed: int = 0
+    studio_version: int = 0
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -167,6 +171,8 @@ class Protocol:
             raise ValueError("crop_radius_m and ssim_sigma must be above 0")
         if not 0 <= self.region_rim < 0.5 or self.hair_reach_m < 0:
             raise ValueError("region_rim must lie in [0, 0.5), hair_reach_m be 0 or more")
+        if (self.studio_version > 0) != (self.dataset == "studio"):
+            raise ValueError("studio_version must be given for the dataset studio, and for no other")
         strangers = [s.identity for s in self.driven if s.identity not in self.identities]
         if strangers:
             raise ValueError(f"driven names {strangers[0]}, which is in no sample")
@@ -383,7 +389,7 @@ def standard(dataset: str, seed: int = 0) -> Protocol:
         )
         return Protocol(
             "studio", "studio", at_rest, "photo", tuple(cameras), driven=moved,
-            crop="whole", crop_centre="head_pose", mask="dataset", seed=seed,
+            crop="whole", crop_centre="head_pose", mask="dataset", seed=seed, studio_version=STUDIO_VERSION,
         )  # fmt: skip
     raise OmegaError(
         f"There is no standard protocol for {dataset!r}.", "Known: nersemble, ava256, valid, studio."

@@ -19,7 +19,7 @@ TARGETS = ("az000_el+00", "az090_el+00", "az180_el+20")
 HAIR, SKIN = PARSING_LABELS.index("hair"), PARSING_LABELS.index("skin")
 
 
-def small(identity: str = "0014", frames: tuple[int, ...] = (0,), size: int = 64) -> Protocol:
+def small(identity: str = "0044", frames: tuple[int, ...] = (0,), size: int = 64) -> Protocol:
     samples = (Sample(identity, "studio", frames=frames),)
     return dataclasses.replace(
         standard("studio"), samples=samples, driven=(), target_cameras=TARGETS, size=size
@@ -97,9 +97,10 @@ def test_other_frames_move_as_the_truth_says() -> None:
         ({"target_cameras": ()}, "no target cameras"),
         ({"target_cameras": ("left",)}, "'left' names no camera"),
         ({"samples": (Sample("bob", "studio", frames=(0,)),)}, "no identity 'bob'"),
-        ({"samples": (Sample("0014", "smile", frames=(0,)),)}, "0014/smile"),
-        ({"samples": (Sample("0014", "studio", frames=(7,)),)}, r"frames \[7\]"),
-        ({"samples": (Sample("0014", "studio", fractions=(0.5,)),)}, "samples fractions"),
+        ({"samples": (Sample("0044", "smile", frames=(0,)),)}, "0044/smile"),
+        ({"samples": (Sample("0044", "studio", frames=(7,)),)}, r"frames \[7\]"),
+        ({"samples": (Sample("0044", "studio", fractions=(0.5,)),)}, "samples fractions"),
+        ({"studio_version": 1}, "for version 1 of the studio; this is"),
     ],
 )
 def test_what_is_wrong_is_said(change: dict, says: str) -> None:

@@ -5,3 +5,6 @@ hair, clothes. `scene.render_sample` gives, for any expression, pose, light and 
 normals, depth, semantic labels and landmarks. `degrade` makes a photo-like input of a picture.
 `omega studio preview -o DIR` draws contact sheets. Everything is made here; no outside file is read.
 """
+
+STUDIO_VERSION = 2
+"""Raised whenever a seed's picture changes: figures of two versions do not compare."""

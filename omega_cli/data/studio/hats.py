@@ -96,7 +96,7 @@ def joined(sheets: list[tuple[Sheet, bool]], root: int) -> Hat:
     points, normals, colours, faces, start = [], [], [], [], 0
     for (grid, tint), closed in sheets:
         flat = grid.flatten(0, 1)
-        own = grid_faces(*grid.shape[:2], closed)
+        own = grid_faces(len(grid), grid.shape[1], closed)
         points.append(flat)
         normals.append(vertex_normals(flat, own))
         colours.append(tint.flatten(0, 1))

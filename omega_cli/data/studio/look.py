@@ -79,7 +79,18 @@ STYLES = (
     "two plaits",
 )
 COILED = ("afro", "coils", "high top", "big curls", "locs", "box braids", "cornrows")  # grow from tight curls
-BEARDS = ("none", "stubble", "moustache", "goatee", "short beard", "full beard")
+BEARDS = (
+    "none",
+    "stubble",
+    "moustache",
+    "heavy moustache",
+    "goatee",
+    "sideburns",
+    "chin curtain",
+    "short beard",
+    "full beard",
+    "long beard",
+)
 HATS = ("knit", "cap", "brim", "bandana", "turban", "headscarf")
 HATTED = 0.17  # of people whose hair a hat goes over
 TALL = ("afro", "high top", "big curls", "bun", "two buns", "quiff")  # hair that no hat goes over
@@ -95,6 +106,8 @@ class Look:
     """Colours are sRGB [3]; amounts lie in [0, 1]; age in years."""
 
     age: float
+    male: float  # how masculine the face is
+    weight: float  # -1 thin to 1 heavy
     skin: Tensor
     tone: float  # 0 fair to 1 deep
     redness: float
@@ -212,20 +225,7 @@ def sample_look(generator: torch.Generator) -> Look:
             )
         ]
     )
-    beard = (
-        "none"
-        if feminine
-        else draw.one(
-            {
-                "none": 3.2,
-                "stubble": 2.0,
-                "moustache": 0.7,
-                "goatee": 0.8,
-                "short beard": 1.3,
-                "full beard": 1.2,
-            }
-        )
-    )
+    beard = _beard(feminine, age, draw)
     made_up = feminine and draw.chance(0.55)
     natural = skin * torch.tensor([0.92, 0.62, 0.62])
     painted = srgb((170, 30, 50)) * draw.uniform(0.7, 1.2) + 0.12 * draw.uniform() * torch.rand(
@@ -233,6 +233,8 @@ def sample_look(generator: torch.Generator) -> Look:
     )
     return Look(
         age=age,
+        male=max(0.0, min(1.0, draw.normal(0.08 if feminine else 0.92, 0.10))),
+        weight=draw.normal(0.10 if age > 40 else -0.05, 0.40),
         skin=skin,
         tone=tone,
         redness=draw.uniform(0.2, 1.0),
@@ -270,6 +272,26 @@ def _hat(feminine: bool, style: str, draw: Draw) -> str:
     else:
         often = {"knit": 1.4, "cap": 2.0, "brim": 0.9, "bandana": 0.6, "turban": 0.8}
     return draw.one(often)
+
+
+def _beard(feminine: bool, age: float, draw: Draw) -> str:
+    if feminine:
+        return "none"
+    grown = 0.4 if age < 22 else 1.0  # what takes years to grow
+    return draw.one(
+        {
+            "none": 3.2,
+            "stubble": 2.0,
+            "moustache": 0.6,
+            "heavy moustache": 0.4 * grown,
+            "goatee": 0.8,
+            "sideburns": 0.4 * grown,
+            "chin curtain": 0.4 * grown,
+            "short beard": 1.3,
+            "full beard": 1.1 * grown,
+            "long beard": 0.5 * grown,
+        }
+    )
 
 
 def _rare(draw: Draw, chance: float) -> float:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from omega_cli.data.studio import cloth, hair, hats, scarves
+from omega_cli.data.studio import cloth, hair, hats, scarves, traits
 from omega_cli.data.studio.atlas import Atlas, make_atlas
 from omega_cli.data.studio.coiffure import Ground, at_faces, dress_head, make_ground, row_angles
 from omega_cli.data.studio.glasses import Glasses, sample_glasses
@@ -25,7 +25,7 @@ from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.head.model import HeadModel
 
 HEAD, PLAIN, HAIR = range(3)  # kinds of faces: how they are shaded
-SPREAD, LIMIT = 1.0, 2.0  # of betas: wider tails draw a caricature in thirty
+SPREAD, LIMIT = 1.0, 2.4  # of betas: wider tails draw a caricature in thirty
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def generator(seed: int, purpose: int) -> torch.Generator:
 def sample_person(seed: int, sources: Sources) -> Person:
     """The person of that seed: always the same one. Computed on the CPU."""
     model, atlas = sources.model, sources.atlas
-    betas = (SPREAD * torch.randn(model.S, generator=generator(seed, 0))).clamp(-LIMIT, LIMIT)
     look = sample_look(generator(seed, 1))
+    betas = _shape(model, look, generator(seed, 0))
     draw = Draw(generator(seed, 7))
     style = style_of(look, draw)
     partings = row_angles(style) if style is not None and style.make == "rows" else None
@@ -167,6 +167,13 @@ def sample_person(seed: int, sources: Sources) -> Person:
         _shade(model, every, faces, len(torso.vertices)),
         curl,
     )
+
+
+def _shape(model: HeadModel, look: Look, generator: torch.Generator) -> Tensor:
+    """[S] betas of a face that is as old, as male and as heavy as the look says."""
+    betas = SPREAD * torch.randn(model.S, generator=generator)
+    old = max(0.0, (look.age - 25) / 65)
+    return traits.fitted(betas, model, (look.male, old, look.weight)).clamp(-LIMIT, LIMIT)
 
 
 def _shade(model: HeadModel, every: Tensor, faces: Tensor, torso: int) -> Tensor:

@@ -105,7 +105,7 @@ def sample_headscarf(
     head = vertices[skin & (vertices[:, 1] > -0.12) & (vertices[:, 0].abs() < 0.09)]  # no shoulders
     hood, shade = _hood(head, landmarks, draw)
     drape, folds = _drape(vertices, torso, draw)
-    faces = torch.cat([grid_faces(DEEP, AROUND, True), grid_faces(*drape.shape[:2], True) + DEEP * AROUND])
+    faces = torch.cat([grid_faces(DEEP, AROUND, True), grid_faces(len(drape), ANGLES, True) + DEEP * AROUND])
     points = torch.cat([hood.flatten(0, 1), drape.flatten(0, 1)])
     tint = colour * torch.cat([shade.flatten(), folds.flatten()])[:, None]
     crown = torch.tensor(CENTRE) + torch.tensor([0.0, 0.095, 0.0])

@@ -136,7 +136,13 @@ def beard_cover(atlas: Atlas, kind: str, generator: torch.Generator) -> Tensor:
     )
     side = smoothstep(ax, 0.058, 0.064) * smoothstep(z, 0.012, 0.02) * smoothstep(z, 0.045, 0.03)
     jaw = torch.maximum(jaw, side * smoothstep(y, 0.05, 0.02) * smoothstep(y, -0.05, -0.03))
-    parts = {"moustache": [moustache], "goatee": [moustache, chin]}
+    parts = {
+        "moustache": [moustache],
+        "heavy moustache": [moustache],
+        "goatee": [moustache, chin],
+        "chin curtain": [chin * smoothstep(y, -0.056, -0.064), jaw * smoothstep(y - line, -0.004, -0.012)],
+        "sideburns": [jaw * smoothstep(ax, 0.042, 0.050)],
+    }
     amount = torch.zeros_like(y)
     for part in parts.get(kind, [moustache, chin, jaw]):
         amount = torch.maximum(amount, part)
@@ -378,8 +384,8 @@ def _paint_beard(
     if look.beard == "none":
         return
     zone, roots = _zone(atlas, *BEARD), look.hair[:, None] * 0.75
-    shaven = {"stubble": 0.55, "moustache": 0.2, "goatee": 0.2}.get(look.beard, 0.75)
-    partly = look.beard in ("moustache", "goatee")
+    partly = look.beard in ("moustache", "heavy moustache", "goatee", "chin curtain", "sideburns")
+    shaven = 0.2 if partly else 0.55 if look.beard == "stubble" else 0.75
     stubble = beard_cover(atlas, "stubble", generator) * 0.30 if partly else beard
     dots = smoothstep(zone.pick(grain), -0.6, 1.1)
     zone.blend(albedo, roots, (zone.pick(stubble) * shaven * (0.35 + 0.65 * dots)).clamp(0, 0.85))

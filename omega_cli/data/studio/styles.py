@@ -293,8 +293,12 @@ def beard_style(kind: str, draw: Draw) -> Style | None:
     if kind in ("none", "stubble"):
         return None
     length = {
+        "long beard": draw.uniform(0.06, 0.11),
         "full beard": draw.uniform(0.02, 0.05),
         "short beard": 0.009,
+        "chin curtain": draw.uniform(0.010, 0.03),
+        "sideburns": 0.007,
+        "heavy moustache": draw.uniform(0.016, 0.024),
         "goatee": draw.uniform(0.008, 0.02),
         "moustache": 0.010,
     }[kind]

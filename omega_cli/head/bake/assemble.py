@@ -68,6 +68,14 @@ def _ear_canals(v: np.ndarray, faces: np.ndarray, ears: np.ndarray) -> np.ndarra
     return weights
 
 
+def seen_vertices(source: Source, operator: sp.csr_matrix, outside: np.ndarray) -> np.ndarray:
+    """Idx of the source vertices on the head's outside; outside [V] bool: the head's own there."""
+    rest = source.young_mean()
+    used = np.asarray(np.abs(operator[outside]).sum(0)).ravel() > 0.4
+    top = METRES * (operator @ rest)[outside, 1].max()
+    return np.flatnonzero(used & (METRES * rest[:, 1] > top - 0.22))
+
+
 def assemble(source: Source) -> Head:
     rest = source.young_mean()
     skin = cut_skin(source)
@@ -90,9 +98,7 @@ def assemble(source: Source) -> Head:
     placed = METRES * (whole.operator @ rest)
     origin = _ear_canals(placed, whole.faces, masks["ears"])
 
-    outside = np.flatnonzero((masks["inside-mouth"] < 0.3) & (np.arange(V) < n))
-    used = np.asarray(np.abs(whole.operator[outside]).sum(0)).ravel() > 0.4
-    seen = np.flatnonzero(used & (METRES * rest[:, 1] > placed[outside, 1].max() - 0.22))
+    seen = seen_vertices(source, whole.operator, (masks["inside-mouth"] < 0.3) & (np.arange(V) < n))
     people = sample_people(source, seen)
     mean, shapedirs, kept = identity_basis(source, people, whole.operator, mirror_index, origin, COMPONENTS)
     exprdirs = np.stack([METRES * (whole.operator @ source.expression(name)) for name in ARKIT_NAMES], axis=2)

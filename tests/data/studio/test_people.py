@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from omega_cli.avatar.layout import PARSING_LABELS
+from omega_cli.data.studio import traits
 from omega_cli.data.studio.light import studio_light
 from omega_cli.data.studio.look import HATS, STYLES, TALL, Draw, sample_look
-from omega_cli.data.studio.people import Person, Sources, generator, sample_person
+from omega_cli.data.studio.people import Person, Sources, _shape, generator, sample_person
 from omega_cli.data.studio.scene import Sample, render_sample
 from omega_cli.data.studio.skin import LABEL
 from omega_cli.data.studio.styles import style_of
@@ -181,3 +182,56 @@ def test_made_hair_hangs_together(style: str, sources: Sources) -> None:
     assert longest.max() < 0.06 and longest.median() < 0.012
     assert torch.isfinite(extras.table).all() and len(faces) < 140_000
     assert len(torch.unique(faces)) > 0.9 * (extras.hair > 0.5).sum()  # few vertices that no face names
+
+
+def test_a_face_fits_its_look(sources: Sources) -> None:
+    """Read back from the betas: sex, age and weight are those of the look; beards grow on men alone."""
+    reads, _ = traits._table()
+    gap = []
+    for seed in range(300):
+        look = sample_look(generator(seed, 1))
+        assert look.beard == "none" or look.male > 0.5, seed
+        betas = _shape(sources.model, look, generator(seed, 0))
+        male, old, _weight = (reads @ betas) * torch.tensor(traits.SD) + torch.tensor(traits.MEAN)
+        gap.append([float(male) - look.male, float(old) - max(0.0, (look.age - 25) / 65)])
+    apart = torch.tensor(gap).abs()
+    assert apart.median() < 0.01 and apart.quantile(0.95) < 0.1  # the clamp of betas costs a few
+
+
+def test_sex_and_age_move_what_they_should(sources: Sources) -> None:
+    """Of the same draws a man has the wider jaw, the longer face, the stronger neck; age moves faces too."""
+    model, look = sources.model, sample_look(generator(4, 1))
+    jaw, long, neck = [], [], []
+    for male in (0.0, 1.0):
+        one = dataclasses.replace(look, male=male, age=30.0, weight=0.0)
+        heads = [model.identity(_shape(model, one, generator(s, 0))) for s in range(40)]
+        mean = torch.stack(heads).mean(0)
+        points = model.landmark_points(mean, "ibug68")
+        jaw.append(float(points[12, 0] - points[4, 0]))
+        long.append(float(points[27, 1] - points[8, 1]))
+        ring = mean[model.regions["neck"] & ((mean[:, 1] + 0.10).abs() < 0.01)]
+        neck.append(float(ring[:, 0].amax() - ring[:, 0].amin()))
+    # measured: 1.8, 4.3 and 13 mm
+    assert jaw[1] > jaw[0] + 0.001 and long[1] > long[0] + 0.003 and neck[1] > neck[0] + 0.008
+    ages = []
+    for age in (20.0, 75.0):
+        one = dataclasses.replace(look, age=age)
+        heads = [model.identity(_shape(model, one, generator(s, 0))) for s in range(40)]
+        ages.append(torch.stack(heads).mean(0))
+    assert (ages[1] - ages[0]).norm(dim=1)[model.regions["face"]].amax() > 0.003
+
+
+def test_no_two_faces_are_one(sources: Sources) -> None:
+    """Forty people with their likeliest double: still millimetres apart on the face, overall size aside."""
+    model = sources.model
+    face = model.regions["face"]
+    heads = torch.stack(
+        [
+            model.identity(_shape(model, sample_look(generator(s, 1)), generator(s, 0)))[face]
+            for s in range(40)
+        ]
+    )
+    heads = heads - heads.mean(1, keepdim=True)
+    heads = heads / heads.square().sum((1, 2), keepdim=True).sqrt() * heads[0].square().sum().sqrt()
+    apart = (heads[:, None] - heads[None]).norm(dim=-1).mean(-1) + torch.eye(40)
+    assert apart.amin() > 0.0015
