@@ -78,41 +78,37 @@ __global__ void __launch_bounds__(kThreads, 2) splat(Points points, const T* val
                        [&](int texel) { return Pack<1>{extra->patch[texel][lane]}; });
 }
 
-// Two by two texels of a level are one of the next coarser, of `rows` rows in all views together and W columns.
+// One row of W texels, from two by two texels each of the next finer level. Rows are counted through all views.
 template <int V>
-__device__ void pool(const float* fine, float* coarse, int64_t rows, int W, int columns) {
-    const int packs = columns / V;
-    const int64_t n = (int64_t)blockIdx.x * kThreads + threadIdx.x;
-    if (n >= rows * W * packs) return;
-    const int64_t texel = n / packs;
-    const int column = (int)(n % packs) * V;
+__device__ void pool_row(const float* fine, float* coarse, int64_t row, int W, int columns) {
+    const int packs = columns / V, n = (int)(blockIdx.y * kThreads + threadIdx.x);
+    if (n >= W * packs) return;
+    const int x = n / packs, column = n % packs * V;
     const int64_t down = 2 * (int64_t)W * columns;  // from a texel of the finer level to the one below it
-    const float* at = fine + texel / W * 2 * down + texel % W * 2 * columns + column;
+    const float* at = fine + 2 * row * down + 2 * (int64_t)x * columns + column;
     Pack<V> sum = load<float, V>(at);
     sum += load<float, V>(at + columns);
     sum += load<float, V>(at + down);
     sum += load<float, V>(at + down + columns);
-    store<float, V>(coarse + texel * columns + column, sum);
+    store<float, V>(coarse + (row * W + x) * columns + column, sum);
 }
 
-// One level from the one before; the extra columns by the blocks of the second row.
+// A level from the one before: a row for each block along x, the extra columns by those of the second z.
 template <int V>
-__global__ void __launch_bounds__(kThreads) pool_level(Maps maps, int level, int64_t rows, int C, int E) {
-    const int W = maps.W >> level;
-    if (blockIdx.y == 0)
-        pool<V>(maps.sums[level - 1], maps.sums[level], rows, W, C);
+__global__ void __launch_bounds__(kThreads) pool(Maps maps, int level, int C, int E) {
+    if (blockIdx.z == 0)
+        pool_row<V>(maps.sums[level - 1], maps.sums[level], blockIdx.x, maps.W >> level, C);
     else
-        pool<1>(maps.extras[level - 1], maps.extras[level], rows, W, E);
+        pool_row<1>(maps.extras[level - 1], maps.extras[level], blockIdx.x, maps.W >> level, E);
 }
 
 cudaError_t launch_pools(const Points& points, const Maps& maps, cudaStream_t queue) {
     for (int level = 3; level < maps.levels; level++) {
-        const int64_t rows = points.B * (maps.H >> level), texels = rows * (maps.W >> level);
         const int V = points.C % 4 == 0 ? 4 : 1;
-        const int64_t packs = std::max(points.C / V, points.E);
-        if (texels * packs == 0) continue;
-        const dim3 blocks(omega::blocks_for(texels * packs, kThreads), points.E > 0 ? 2 : 1);
-        (V == 4 ? pool_level<4> : pool_level<1>)<<<blocks, kThreads, 0, queue>>>(maps, level, rows, points.C, points.E);
+        const int64_t across = (int64_t)(maps.W >> level) * std::max(points.C / V, points.E);
+        const dim3 blocks((unsigned)(points.B * (maps.H >> level)), omega::blocks_for(across, kThreads),
+                          points.E > 0 ? 2 : 1);
+        (V == 4 ? pool<4> : pool<1>)<<<blocks, kThreads, 0, queue>>>(maps, level, points.C, points.E);
     }
     return cudaGetLastError();
 }
