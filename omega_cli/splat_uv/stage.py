@@ -26,6 +26,7 @@ from omega_cli.replay import Replayed
 from omega_cli.splat_uv.agreement import agreement_table, parsing_agrees, source_pixels
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
 from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
+from omega_cli.splat_uv.encoder import Encoder
 from omega_cli.splat_uv.features import filter_banks, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
 from omega_cli.splat_uv.pixels import PixelSamples, view_samples
@@ -124,20 +125,24 @@ def splat_posed(
     views: Views,
     photo: Photo | None,
     config: SplatUVConfig,
+    encoder: Encoder | None = None,
 ) -> tuple[UVMap, Tensor, Tensor]:
     """The whole computation: pose the deformed head, then `splat_views`."""
-    return splat_views(views, SplatMesh.posed(head, params, offsets), photo, config)
+    return splat_views(views, SplatMesh.posed(head, params, offsets), photo, config, encoder)
 
 
 splat_replayed = Replayed(splat_posed)
 
 
 def splat_views(
-    views: Views, mesh: SplatMesh, photo: Photo | None, config: SplatUVConfig
+    views: Views, mesh: SplatMesh, photo: Photo | None, config: SplatUVConfig, encoder: Encoder | None = None
 ) -> tuple[UVMap, Tensor, Tensor]:
     """From the loaded views to the canonical map, the identity vector of the first view and the number of
-    pixels [K] that each view gave. The map has the pyramids if `config` keeps the views."""
+    pixels [K] that each view gave. The map has the pyramids if `config` keeps the views. An encoder's
+    features follow those of the filter bank."""
     features = filter_banks(views.rgb, views.mask, together=views.together)
+    if encoder is not None:
+        features = with_learned(features, views, encoder)
     samples = mesh.seen_by(views.cameras, [mask[0] for mask in views.mask], together=views.together)
     if photo is not None:
         samples = photo.consistent(samples, mesh)
@@ -157,6 +162,17 @@ def splat_views(
     first = features[0][0] if views.together else features[0]
     pixels = torch.cat([(sample.reliability > 0).sum(-1).view(-1) for sample in samples])
     return uv_map, identity_vector(first, views.mask[0]), pixels
+
+
+def with_learned(fixed: Sequence[Tensor], views: Views, encoder: Encoder) -> list[Tensor]:
+    """Each view's filter bank with the encoder's features behind it."""
+    rgb, mask = (
+        [torch.stack(t)] if views.together else [i[None] for i in t] for t in (views.rgb, views.mask)
+    )
+    learned = [encoder(image, its_mask).float() for image, its_mask in zip(rgb, mask, strict=True)]
+    return [
+        torch.cat([a, b if views.together else b[0]], dim=-3) for a, b in zip(fixed, learned, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
