@@ -110,15 +110,16 @@ def _photographs(path: Path, place: torch.device) -> Photographs:
         matte = (one.matte * 255).round().astype(np.uint8)
         pictures.append(torch.from_numpy(np.concatenate([one.rgb, matte[..., None]], 2)).permute(2, 0, 1))
         bits.append(torch.from_numpy(partial.allowed_labels(one)))
-        grounds.append(torch.from_numpy(_ground(one.rgb, one.matte)).permute(2, 0, 1))
+        grounds.append(torch.from_numpy(_ground(one)).permute(2, 0, 1))
     return Photographs(*(torch.stack(part).to(place) for part in (pictures, bits, grounds)))
 
 
-def _ground(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:  # [h, w, 3] uint8
-    """What lies around the person, continued where they stand."""
+def _ground(one: pack.Portrait) -> np.ndarray:  # [h, w, 3] uint8
+    """What the photograph shows around the person, continued where they stand."""
     side = (GROUND_SIDE, GROUND_SIDE)
-    small = cv2.resize(rgb, side, interpolation=cv2.INTER_AREA)
-    person = cv2.resize(matte, side, interpolation=cv2.INTER_AREA) > 0.05
+    area = np.ix_(one.photo.any(1), one.photo.any(0))
+    small = cv2.resize(one.rgb[area], side, interpolation=cv2.INTER_AREA)
+    person = cv2.resize(one.matte[area], side, interpolation=cv2.INTER_AREA) > 0.05
     grown = cv2.dilate(person.astype(np.uint8), np.ones((5, 5), np.uint8))
     return cv2.inpaint(small, grown, 4, cv2.INPAINT_TELEA)
 

@@ -25,21 +25,23 @@ Labeller = Callable[[Tensor], Tensor]
 
 
 class Table:
-    """Sums over pictures: IoU of each label and group, over all pixels (`all`) and as the mean over the
+    """Counts over pictures: IoU of each label and group, over all pixels (`all`) and as the mean over the
     pictures that show it (`mean`)."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[tuple[float, float]]] = {}
+        self.sets = {name: (number,) for number, name in enumerate(PARSING_LABELS)} | GROUPS
 
     def add(self, found: Tensor, truth: Tensor) -> None:  # both [S, S]; UNKNOWN truth does not count
         known = truth != UNKNOWN
-        sets = {name: (number,) for number, name in enumerate(PARSING_LABELS)} | GROUPS
-        for name, group in sets.items():
-            numbers = torch.tensor(group, device=found.device)
-            a, b = (torch.isin(x, numbers.to(x.dtype)) & known for x in (found, truth))
-            either = float((a | b).sum())
+        pairs = truth[known].long() * labels.LABELS + found[known].long()
+        counts = torch.bincount(pairs, minlength=labels.LABELS**2).view(labels.LABELS, -1).double()
+        for name, numbers in self.sets.items():
+            group = list(numbers)
+            both = float(counts[group][:, group].sum())
+            either = float(counts[group].sum() + counts[:, group].sum()) - both
             if either:
-                self.rows.setdefault(name, []).append((float((a & b).sum()), either))
+                self.rows.setdefault(name, []).append((both, either))
 
     def result(self) -> dict[str, dict[str, float]]:
         out = {}
