@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,7 @@ def test_a_photograph_allows_what_landmarks_and_matte_know():
     assert "hair" in above and "hat" in above and "neck" not in above and "background" not in above
     assert at(144, 280) == {"neck", "necklace", "cloth", "hair"}
     assert (bits[~one.photo] == 0).all()
+    assert partial.credible(one) and not partial.credible(replace(one, matte=0.5 * one.matte))
 
 
 def test_the_loss_is_the_probability_of_the_allowed_set():

@@ -50,6 +50,12 @@ _BELOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH, labels.HAIR, labels.SK
 _LOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH, labels.HAIR)
 
 
+def credible(portrait: Portrait) -> bool:
+    """Whether the matte holds the face: else it cut out something else, or nothing."""
+    oval = _filled(portrait.matte.shape, portrait.points, FACE_OVAL)
+    return bool(oval.any()) and float(portrait.matte[oval].mean()) > 0.8
+
+
 def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     """The labels that each pixel may bear. What is near any border of knowledge stays open."""
     points = portrait.points

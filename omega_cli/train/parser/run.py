@@ -106,7 +106,7 @@ def _photographs(path: Path, place: torch.device) -> Photographs:
     if not path.is_file():
         raise OmegaError(f"There is no pack {path}.", "Write one with omega_cli.train.parser.pack.")
     pictures, bits, grounds = [], [], []
-    for one in pack.read(path):
+    for one in filter(partial.credible, pack.read(path)):
         matte = (one.matte * 255).round().astype(np.uint8)
         pictures.append(torch.from_numpy(np.concatenate([one.rgb, matte[..., None]], 2)).permute(2, 0, 1))
         bits.append(torch.from_numpy(partial.allowed_labels(one)))
