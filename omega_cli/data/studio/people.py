@@ -25,6 +25,7 @@ from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.head.model import HeadModel
 
 HEAD, PLAIN, HAIR = range(3)  # kinds of faces: how they are shaded
+LET_IN = 0.20  # of the light gets to the bottom of a cloud of coils: its hairline is not black
 SPREAD, LIMIT = 1.0, 2.4  # of betas: wider tails draw a caricature in thirty
 
 
@@ -164,7 +165,7 @@ def sample_person(seed: int, sources: Sources) -> Person:
         painted,
         extras,
         strand_noise(256, 512, 24 if curl else 64, rows),
-        _shade(model, every, faces, len(torso.vertices)),
+        _shade(model, every, faces, len(torso.vertices), style is not None and style.make == "coils"),
         curl,
     )
 
@@ -176,10 +177,10 @@ def _shape(model: HeadModel, look: Look, generator: torch.Generator) -> Tensor:
     return traits.fitted(betas, model, (look.male, old, look.weight)).clamp(-LIMIT, LIMIT)
 
 
-def _shade(model: HeadModel, every: Tensor, faces: Tensor, torso: int) -> Tensor:
+def _shade(model: HeadModel, every: Tensor, faces: Tensor, torso: int, loose: bool) -> Tensor:
     """`Person.visible`, for extras that are the torso, then pairs: a ribbon's two edges (or two neighbours on
     a tube) share what is seen from between them. Head and torso are coarse: theirs is blurred, or edges
-    of shade would show their triangles."""
+    of shade would show their triangles. loose: the hair is a cloud that lets light in."""
     head = len(model.v_template)
     strands = every[head + torso :].view(-1, 2, 3).mean(1)
     seen = visibility(every, faces, (0.0, 0.0, -0.01), torch.cat([every[: head + torso], strands]))
@@ -190,7 +191,12 @@ def _shade(model: HeadModel, every: Tensor, faces: Tensor, torso: int) -> Tensor
         inner = torch.cat([rings[:1], rings, rings[-1:]])
         rings = 0.5 * rings + 0.25 * (inner[:-2] + inner[2:])
     bare = torch.from_numpy(_softening(model) @ seen[:head].numpy()).clamp_max_(1.0)  # sums of shares round
-    return torch.cat([bare, rings.flatten(0, 1), seen[head + torso :].repeat_interleave(2, 0)])
+    own = seen[head + torso :]
+    if loose:
+        own = own + LET_IN * (1 - own)
+        under = torch.from_numpy(_softening(model) @ model.regions["scalp"].float().numpy())
+        bare = bare + (LET_IN * under)[:, None] * (1 - bare)
+    return torch.cat([bare, rings.flatten(0, 1), own.repeat_interleave(2, 0)])
 
 
 @functools.lru_cache(maxsize=4)

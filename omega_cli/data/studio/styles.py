@@ -304,7 +304,7 @@ def beard_style(kind: str, draw: Draw) -> Style | None:
     }[kind]
     segments = 4 if length < 0.015 else 8
     return Style(
-        1500,
+        1200 if length > 0.015 else 1500,
         segments,
         length,
         length * 0.6,
@@ -316,7 +316,7 @@ def beard_style(kind: str, draw: Draw) -> Style | None:
         0.005 + 0.2 * length,
         0.0024,
         curl=draw.uniform(0, 0.0025) if length > 0.015 else 0.0,
-        pitch=0.020,
+        pitch=0.030,
         noise=0.2,
         clump=0.3,
         mess=0.25,
