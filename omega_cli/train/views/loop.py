@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 from omega_cli.metrics.lpips import Lpips
 from omega_cli.mv_diffuse.conditioning import base_of, network_input
 from omega_cli.mv_diffuse.network import ViewNet
+from omega_cli.train.schedule import learning_rate
 from omega_cli.train.views.loss import perceptual_loss, pixel_loss
 from omega_cli.train.views.pool import Pool
 from omega_cli.train.views.samples import mirrored, unpacked
@@ -43,13 +43,6 @@ class LoopConfig:
     seed: int = 0
     steps: int = 1 << 30
     score_every: float = 300.0  # s
-
-
-def learning_rate(config: LoopConfig, step: int, progress: float) -> float:
-    """Linear warm-up, constant, cosine to 2 %."""
-    rise = min(1.0, (step + 1) / config.warmup)
-    past = max(0.0, (progress - config.decay_from) / max(1e-9, 1 - config.decay_from))
-    return config.rate * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, past))))
 
 
 def recoloured(lift: Tensor, photo: Tensor, truth: Tensor, generator: torch.Generator) -> None:

@@ -1,0 +1,220 @@
+"""The training run of the avatar network: self-reenactment, one process a GPU, resumable to the bit."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from omega_cli.errors import OmegaError
+from omega_cli.metrics.lpips import Lpips
+from omega_cli.model import Avatar, OmegaModel
+from omega_cli.splat_uv.stage import Views
+from omega_cli.train.avatar.objective import (
+    Lambdas,
+    Wanted,
+    difference,
+    face_box,
+    local_term,
+    target_terms,
+    total,
+)
+from omega_cli.train.avatar.pool import AvatarPool, Member
+from omega_cli.train.avatar.samples import NOVEL
+from omega_cli.train.schedule import learning_rate, mv_weight
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """One run. steps or seconds, whichever ends first; batch: avatars a step and process; targets: true
+    pictures of each, one of them a novel view where there is one; betas and rate: Adam's (supplement B)."""
+
+    steps: int = 1 << 30
+    seconds: float = 1e9
+    batch: int = 3
+    targets: int = 2
+    rate: float = 4e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup: int = 200
+    decay_from: float = 0.5
+    clip: float = 1.0
+    average: float = 0.998
+    at_least: int = 8
+    score_every: float = 300.0
+    seed: int = 0
+    lambdas: Lambdas = field(default_factory=Lambdas)
+
+
+class Trainer:
+    """Model, optimizer, averaged weights and random numbers of one process: all that a resumed run needs."""
+
+    def __init__(self, model: OmegaModel, pool: AvatarPool, lpips: Lpips | None, config: LoopConfig) -> None:
+        self.model, self.pool, self.lpips, self.config = model, pool, lpips, config
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.mean = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=config.betas)
+        self.generator = torch.Generator().manual_seed(config.seed * 1000 + self.rank)
+        self.step = 0
+
+    # --- one step ---------------------------------------------------------------------------------------
+
+    def avatar(self, member: Member) -> tuple[Avatar, Views]:
+        """The avatar of a sample with today's weights; its analytic part is kept."""
+        model, views = self.model, member.views()
+        photo = member.photo(model.head)
+        uv_map, identity = model.canonical_map(member.frame, member.sample.offsets, views, photo)
+        if member.base is None:
+            member.base = model.analytic(member.frame, member.sample.offsets, uv_map)
+        return model.avatar(member.frame, member.sample.offsets, uv_map, identity, member.base), views
+
+    def terms(self, member: Member) -> dict[str, Tensor]:
+        """Eq. 8 and 9's terms for one avatar: the mean over its drawn targets."""
+        avatar, views = self.avatar(member)
+        targets = member.sample.targets
+        sums: dict[str, Tensor] = {}
+        chosen = self._choose(targets.kind)
+        for index in chosen:
+            background = torch.rand(3, generator=self.generator).to(targets.rgba.device)
+            camera, frame = targets.camera(index), targets.frames.frame(index)
+            drawn = self.model.draw(avatar, frame, camera, background)
+            rgba = targets.rgba[index].float() / 255
+            rgb = rgba[:3] * rgba[3:] + (1 - rgba[3:]) * background[:, None, None]
+            box = self._box(avatar, frame, camera, rgba.shape[-1])
+            wanted = Wanted(rgb, targets.known[index].float() / 255, box)
+            perceptual = self.lpips.distance if self.lpips is not None else None
+            for name, value in target_terms(drawn, wanted, perceptual).items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value / len(chosen)
+        return sums | {"mv": self._side_view(avatar, views), "local": local_term(avatar.changes)}
+
+    def _choose(self, kind: Tensor) -> list[int]:
+        novel = torch.nonzero(kind.cpu() == NOVEL)[:, 0]
+        order = torch.randperm(len(kind), generator=self.generator).tolist()
+        first = [int(novel[torch.randint(len(novel), (1,), generator=self.generator)])] if len(novel) else []
+        return (first + [i for i in order if i not in first])[: self.config.targets]
+
+    def _box(self, avatar: Avatar, frame: Any, camera: Any, size: int) -> tuple[int, int, int, int] | None:
+        """Around the face, where it looks at the camera."""
+        head = self.model.head
+        with torch.no_grad():
+            vertices = head.animate(avatar.shaped, frame).vertices[0]
+            points = head.landmark_points(vertices, "ibug68")
+            out = points[30] - (points[0] + points[16]) / 2  # from between the ears to the tip of the nose
+            towards = camera.view_directions(points[30][None])[0]
+            if float((out * towards).sum() / out.norm()) < 0.3:
+                return None
+            return face_box(camera.project(points)[0], size)
+
+    def _side_view(self, avatar: Avatar, views: Views) -> Tensor:
+        """L_mv: one of the six views, raw image alone."""
+        k = int(torch.randint(len(views.rgb), (1,), generator=self.generator))
+        white = torch.ones(3, device=views.rgb[k].device)
+        drawn = self.model.draw(avatar, avatar.params, views.cameras[k], white)
+        return difference(drawn.raw, views.rgb[k], torch.ones_like(drawn.alpha))
+
+    def advance(self, progress: float) -> dict[str, Tensor]:
+        """One optimizer step over `batch` avatars; the means of the terms."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step, progress)
+        self.optimizer.zero_grad(set_to_none=False)
+        logged: dict[str, Tensor] = {}
+        names = []
+        for _ in range(config.batch):
+            member = self.pool.draw(self.generator)
+            names.append(member.name)
+            terms = self.terms(member)
+            loss = total(terms, config.lambdas, mv_weight(progress)) / config.batch
+            loss.backward()
+            for name, value in (terms | {"total": loss * config.batch}).items():
+                part = value.detach() / config.batch
+                logged[name] = logged[name] + part if name in logged else part
+        norm = self._joined_norm()
+        if not torch.isfinite(norm):
+            raise OmegaError(
+                f"The gradient of step {self.step} is {float(norm)} (samples {', '.join(names)}).",
+                "Look at these samples, or go on from the last checkpoint with a smaller --rate.",
+            )
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        return logged
+
+    def _joined_norm(self) -> Tensor:
+        """Average the processes' gradients, then clip."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if self.world > 1:
+            flat = torch.cat([p.grad.flatten() for p in parameters])  # type: ignore[union-attr]
+            dist.all_reduce(flat)
+            flat /= self.world
+            for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                p.grad = part.view_as(p)
+        return torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.average, (1 + self.step) / (20 + self.step))
+        now = dict(self.model.named_parameters())
+        torch._foreach_lerp_(list(self.mean.values()), [now[name].detach() for name in self.mean], 1 - decay)
+
+    # --- the whole run ----------------------------------------------------------------------------------
+
+    def averaged(self) -> OmegaModel:
+        """A copy with the averaged weights."""
+        head, self.model.head = self.model.head, None  # type: ignore[assignment]
+        twin = copy.deepcopy(self.model)
+        self.model.head = twin.head = head
+        twin.load_state_dict(self.mean, strict=False)
+        return twin.requires_grad_(False)
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the samples, for `restore`."""
+        return {
+            "model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(), "step": self.step,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        with torch.no_grad():
+            for name, value in self.mean.items():
+                value.copy_(state["mean"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.step = state["step"]
+
+    def run(self, log_file: Path, on_score: Callable[[OmegaModel, int, float], None] | None = None) -> None:
+        """Train to the end of `config`; rank 0 logs every 20 steps and is scored every `score_every` s."""
+        config, device = self.config, next(self.model.parameters()).device
+        while len(self.pool) < config.at_least:
+            if not self.pool.refresh():
+                time.sleep(0.5)
+        began, scored, sums, count = time.perf_counter(), 0.0, {}, 0
+        while self.step < config.steps:
+            elapsed = torch.tensor(time.perf_counter() - began, device=device)
+            if self.world > 1:
+                dist.broadcast(elapsed, 0)  # all stop at the same step
+            seconds = float(elapsed)
+            if seconds > config.seconds:
+                break
+            self.pool.refresh()
+            progress = max(seconds / config.seconds, self.step / config.steps)
+            for name, value in self.advance(progress).items():
+                sums[name] = sums.get(name, 0.0) + value
+            count += 1
+            if self.rank == 0 and (self.step % 20 == 0 or self.step == config.steps):
+                row = {name: round(float(value) / count, 5) for name, value in sums.items()}
+                row |= {"step": self.step, "seconds": round(seconds, 1), "pool": len(self.pool)}
+                with log_file.open("a") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                sums, count = {}, 0
+            if on_score is not None and self.rank == 0 and seconds - scored > config.score_every:
+                scored = seconds
+                on_score(self.averaged(), self.step, seconds)
