@@ -84,6 +84,46 @@ def texels(mask: Tensor) -> Tensor:
     return torch.nonzero(mask.flatten())[:, 0]
 
 
+@dataclass(frozen=True)
+class Zone:
+    """Some texels: where [n] flat indices; x, y, z [n] of the template there, m."""
+
+    where: Tensor
+    x: Tensor
+    y: Tensor
+    z: Tensor
+
+    def pick(self, image: Tensor) -> Tensor:
+        """[..., S, S] -> [..., n]."""
+        return image.flatten(-2).index_select(-1, self.where)
+
+    def put(self, image: Tensor, values: Tensor) -> Tensor:
+        """`image` [..., S, S] with values [..., n] written into it, in place."""
+        image.flatten(-2).index_copy_(-1, self.where, values)
+        return image
+
+    def blend(self, image: Tensor, colour: Tensor, amount: Tensor) -> None:
+        """image [3, S, S], in place, towards a colour [3, 1] or [3, n] by amount [n]."""
+        self.put(image, torch.lerp(self.pick(image), colour, amount))
+
+    def scale(self, image: Tensor, by: Tensor) -> None:
+        """image [..., S, S], in place, times [n]."""
+        self.put(image, self.pick(image) * by)
+
+
+@fixed
+def zone_in(atlas: Atlas, low: tuple[float, float, float], high: tuple[float, float, float]) -> Zone:
+    """The texels of a box |x|, y, z of the template, m."""
+    x, y, z = axes(atlas)
+    sides = [(v > a) & (v < b) for v, a, b in zip((x.abs(), y, z), low, high, strict=True)]
+    return zone_of(atlas, sides[0] & sides[1] & sides[2])
+
+
+def zone_of(atlas: Atlas, mask: Tensor) -> Zone:
+    where = texels(mask)
+    return Zone(where, *(v.flatten()[where] for v in axes(atlas)))
+
+
 def make_atlas(model: HeadModel, size: int) -> Atlas:
     """Rasterise the head's UV layout once."""
     raster = rasterize_uv(model.uvs, model.uv_faces, size)

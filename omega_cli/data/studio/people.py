@@ -13,13 +13,14 @@ from torch import Tensor
 
 from omega_cli.data.studio import cloth, hair, hats, scarves, traits
 from omega_cli.data.studio.atlas import Atlas, make_atlas
+from omega_cli.data.studio.beards import beard_cover
 from omega_cli.data.studio.coiffure import Ground, at_faces, dress_head, make_ground, row_angles
 from omega_cli.data.studio.glasses import Glasses, sample_glasses
 from omega_cli.data.studio.hats import Hat
 from omega_cli.data.studio.look import Draw, Look, sample_look
 from omega_cli.data.studio.noise import smoothstep, strand_noise
 from omega_cli.data.studio.occlusion import visibility
-from omega_cli.data.studio.skin import LABEL, Paint, beard_cover, paint
+from omega_cli.data.studio.skin import LABEL, Paint, paint
 from omega_cli.data.studio.styles import Style, beard_style, style_of
 from omega_cli.geometry.mesh import vertex_normals
 from omega_cli.head.model import HeadModel

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar.layout import PARSING_LABELS
-from omega_cli.data.studio.atlas import Atlas, axes, fixed, glow, texels
+from omega_cli.data.studio.atlas import Atlas, Zone, axes, fixed, glow, zone_in, zone_of
+from omega_cli.data.studio.beards import beard_cover, paint_beard
 from omega_cli.data.studio.look import Look
 from omega_cli.data.studio.noise import band_noise, bump, skip_noise, smoothstep
 from omega_cli.data.studio.ropes import row_angle
@@ -18,8 +19,7 @@ from omega_cli.data.studio.ropes import row_angle
 LABEL = {name: number for number, name in enumerate(PARSING_LABELS)}
 EYE = (0.0294, 0.0277, 0.0716)  # centre of the template's left eyeball, m
 LIP_LINE = -0.0400  # m: where the template's lips meet
-# Boxes |x|, y, z of the template, m, that hold all of a beard, the brows, the creases.
-BEARD = ((-1.0, -0.112, 0.0), (1.0, 0.05, 1.0))
+# Boxes |x|, y, z of the template, m, that hold the brows, the creases.
 BROWS = ((-1.0, 0.02, 0.05), (0.065, 0.08, 1.0))
 FACE = ((-1.0, -1.0, 0.04), (1.0, 1.0, 1.0))
 
@@ -46,46 +46,6 @@ class Paint:
         return planes.flatten(1).T.contiguous()
 
 
-@dataclass(frozen=True)
-class Zone:
-    """Some texels: where [n] flat indices; x, y, z [n] of the template there, m."""
-
-    where: Tensor
-    x: Tensor
-    y: Tensor
-    z: Tensor
-
-    def pick(self, image: Tensor) -> Tensor:
-        """[..., S, S] -> [..., n]."""
-        return image.flatten(-2).index_select(-1, self.where)
-
-    def put(self, image: Tensor, values: Tensor) -> Tensor:
-        """`image` [..., S, S] with values [..., n] written into it, in place."""
-        image.flatten(-2).index_copy_(-1, self.where, values)
-        return image
-
-    def blend(self, image: Tensor, colour: Tensor, amount: Tensor) -> None:
-        """image [3, S, S], in place, towards a colour [3, 1] or [3, n] by amount [n]."""
-        self.put(image, torch.lerp(self.pick(image), colour, amount))
-
-    def scale(self, image: Tensor, by: Tensor) -> None:
-        """image [..., S, S], in place, times [n]."""
-        self.put(image, self.pick(image) * by)
-
-
-@fixed
-def _zone(atlas: Atlas, low: tuple[float, float, float], high: tuple[float, float, float]) -> Zone:
-    """The texels of a box |x|, y, z of the template, m."""
-    x, y, z = axes(atlas)
-    sides = [(v > a) & (v < b) for v, a, b in zip((x.abs(), y, z), low, high, strict=True)]
-    return _zone_of(atlas, sides[0] & sides[1] & sides[2])
-
-
-def _zone_of(atlas: Atlas, mask: Tensor) -> Zone:
-    where = texels(mask)
-    return Zone(where, *(v.flatten()[where] for v in axes(atlas)))
-
-
 def hair_cover(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     """[S, S] in [0, 1]: how densely the scalp is covered; an uneven hairline, thin where it recedes."""
     if look.style == "bald":
@@ -108,51 +68,9 @@ def _scalp(atlas: Atlas) -> tuple[Tensor, Tensor]:
     return smoothstep(axes(atlas)[2], 0.0, 0.05), smoothstep(atlas.regions["ears"], 0.5, 0.0) * atlas.covered
 
 
-def beard_cover(atlas: Atlas, kind: str, generator: torch.Generator) -> Tensor:
-    """[S, S] in [0, 1]: where a beard of that kind grows."""
-    out = torch.zeros_like(atlas.scalp_field)
-    if kind == "none":
-        skip_noise(atlas.size, 160, generator)
-        return out
-    zone = _zone(atlas, *BEARD)
-    x, y, z = zone.x, zone.y, zone.z
-    ax = x.abs()
-    ragged = 0.004 * zone.pick(band_noise(atlas.size, 160, generator))
-    moustache = (
-        smoothstep(ax + ragged, 0.030, 0.023)
-        * smoothstep(y, -0.041, -0.033)
-        * smoothstep(y + 0.12 * ax, -0.0205, -0.0245)
-        * smoothstep(z, 0.075, 0.085)
-    )
-    chin = (
-        smoothstep(ax + ragged, 0.031, 0.024) * smoothstep(y, -0.047, -0.054) * smoothstep(y, -0.105, -0.088)
-    )
-    chin = chin * smoothstep(z, 0.03, 0.05)
-    line = -0.043 + 0.85 * (ax - 0.028).clamp_min(0)  # the cheek's upper border rises to the sideburn
-    jaw = (
-        smoothstep(y - line + ragged, 0.004, -0.006)
-        * smoothstep(y, -0.112, -0.092)
-        * smoothstep(z, 0.0, 0.02)
-    )
-    side = smoothstep(ax, 0.058, 0.064) * smoothstep(z, 0.012, 0.02) * smoothstep(z, 0.045, 0.03)
-    jaw = torch.maximum(jaw, side * smoothstep(y, 0.05, 0.02) * smoothstep(y, -0.05, -0.03))
-    parts = {
-        "moustache": [moustache],
-        "heavy moustache": [moustache],
-        "goatee": [moustache, chin],
-        "chin curtain": [chin * smoothstep(y, -0.056, -0.064), jaw * smoothstep(y - line, -0.004, -0.012)],
-        "sideburns": [jaw * smoothstep(ax, 0.042, 0.050)],
-    }
-    amount = torch.zeros_like(y)
-    for part in parts.get(kind, [moustache, chin, jaw]):
-        amount = torch.maximum(amount, part)
-    bare = smoothstep(zone.pick(atlas.regions["lips"] + atlas.regions["ears"]), 0.25, 0.0)
-    return zone.put(out, amount * bare * zone.pick(atlas.covered))
-
-
 def brow_cover(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
     """[S, S] in [0, 1]: brow hair, combed outwards, thinning at both ends."""
-    zone = _zone(atlas, *BROWS)
+    zone = zone_in(atlas, *BROWS)
     x, y, z = zone.x, zone.y, zone.z
     along = (x.abs() - 0.0125) / 0.044  # 0 by the nose, 1 at the temple
     middle = 0.0480 + 0.0032 * torch.sin(along.clamp(0, 1) * math.pi * (0.62 + 0.12 * look.brow_arch))
@@ -171,7 +89,7 @@ def _wrinkles(atlas: Atlas, age: float, generator: torch.Generator) -> Tensor:
     if not amount:
         skip_noise(atlas.size, 14, generator)
         return torch.zeros_like(atlas.scalp_field)
-    zone = _zone(atlas, *FACE)
+    zone = zone_in(atlas, *FACE)
     x, y, z = zone.x, zone.y, zone.z
     ax = x.abs()
     warp = 0.003 * zone.pick(band_noise(atlas.size, 14, generator))
@@ -260,7 +178,7 @@ def _complexion(atlas: Atlas, look: Look, creases: Tensor, generator: torch.Gene
 
 @fixed
 def _eyeballs(atlas: Atlas) -> Zone:
-    return _zone_of(atlas, atlas.regions["eyes"] > 0.5)
+    return zone_of(atlas, atlas.regions["eyes"] > 0.5)
 
 
 def _eyes(atlas: Atlas, look: Look, generator: torch.Generator) -> Tensor:
@@ -291,14 +209,14 @@ def _mouth(atlas: Atlas) -> tuple[Zone, Tensor]:
     colours = [[0.0] * 3, [0.80, 0.76, 0.68], [0.62, 0.30, 0.30], [0.30, 0.09, 0.09], [0.05, 0.04, 0.04]]
     for i, name in enumerate(("teeth", "tongue", "mouth_inside", "lashes"), start=1):
         number[atlas.regions[name] > 0.5] = i
-    zone = _zone_of(atlas, number > 0)
+    zone = zone_of(atlas, number > 0)
     return zone, torch.tensor(colours)[zone.pick(number)].T.contiguous()
 
 
 @fixed
 def _lips(atlas: Atlas) -> tuple[Zone, Tensor]:
     lips = smoothstep(atlas.regions["lips"], 0.2, 0.75)
-    zone = _zone_of(atlas, lips > 0)
+    zone = zone_of(atlas, lips > 0)
     return zone, zone.pick(lips)
 
 
@@ -312,7 +230,7 @@ def _lid(atlas: Atlas) -> Tensor:
 def _rim(atlas: Atlas) -> tuple[Zone, Tensor]:
     eyes = atlas.regions["eyes"]
     rim = smoothstep(atlas.regions["lashes"] + eyes, 0.02, 0.3) * (1 - smoothstep(eyes, 0.5, 0.9))
-    zone = _zone_of(atlas, rim > 0)
+    zone = zone_of(atlas, rim > 0)
     return zone, zone.pick(rim)
 
 
@@ -357,10 +275,10 @@ def paint(atlas: Atlas, look: Look, generator: torch.Generator, rows: Tensor | N
         albedo.lerp_(lid[:, None, None], look.shadow * 0.7 * _lid(atlas))
     zone, rim = _rim(atlas)
     zone.scale(albedo, 1 - 0.65 * max(look.liner, 0.35) * rim)
-    _paint_beard(atlas, look, albedo, beard, grain, generator)
+    paint_beard(atlas, look, albedo, beard, grain, generator)
     combed = 0.55 + 0.45 * smoothstep(band_noise(atlas.size, 320, generator), -1.2, 0.6)
     brow_colour = torch.minimum(look.hair * 0.8, look.skin * 0.62) * 0.9
-    zone = _zone(atlas, *BROWS)
+    zone = zone_in(atlas, *BROWS)
     zone.blend(albedo, brow_colour[:, None], zone.pick(brows * combed).mul_(look.brow_density).clamp_(0, 1))
     parted = _parted(atlas, hair, rows)
     if look.style != "bald":
@@ -375,22 +293,6 @@ def paint(atlas: Atlas, look: Look, generator: torch.Generator, rows: Tensor | N
     return Paint(
         albedo.clamp_(0, 1), _relief(atlas, height), gloss[None], _labels(atlas, parted, brows), hair
     )
-
-
-def _paint_beard(
-    atlas: Atlas, look: Look, albedo: Tensor, beard: Tensor, grain: Tensor, generator: torch.Generator
-) -> None:
-    """Shaven and grown hair of the face, in place."""
-    if look.beard == "none":
-        return
-    zone, roots = _zone(atlas, *BEARD), look.hair[:, None] * 0.75
-    partly = look.beard in ("moustache", "heavy moustache", "goatee", "chin curtain", "sideburns")
-    shaven = 0.2 if partly else 0.55 if look.beard == "stubble" else 0.75
-    stubble = beard_cover(atlas, "stubble", generator) * 0.30 if partly else beard
-    dots = smoothstep(zone.pick(grain), -0.6, 1.1)
-    zone.blend(albedo, roots, (zone.pick(stubble) * shaven * (0.35 + 0.65 * dots)).clamp(0, 0.85))
-    if look.beard != "stubble":
-        zone.blend(albedo, roots, 0.6 * zone.pick(beard))
 
 
 @fixed
