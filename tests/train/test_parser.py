@@ -17,7 +17,7 @@ from omega_cli.track.parsing_network import ParserNet
 from omega_cli.train import stage
 from omega_cli.train.config import TrainConfig
 from omega_cli.train.parser import augment, compare, drawn, loop, pack, partial, score, spoil
-from omega_cli.train.parser.loss import allowed, believed, partial_loss, pixel_weights
+from omega_cli.train.parser.loss import RARE, allowed, believed, partial_loss, pixel_weights
 from omega_cli.train.parser.run import TINY_NET
 
 SIZE = 64
@@ -112,8 +112,18 @@ def test_the_loss_is_the_probability_of_the_allowed_set():
     p = logits.softmax(1)
     wanted = -(p[0, labels.SKIN] + p[0, labels.HAIR]).log().mean()
     assert float(partial_loss(logits, bits)) == pytest.approx(float(wanted), rel=1e-5)
+    common = partial.EVERY - partial.bits(*RARE)
+    logits[:, list(RARE)] = -50
     assert float(partial_loss(logits, bits * 0)) == 0  # nothing known, nothing learned
-    assert float(partial_loss(logits, bits * 0 + partial.EVERY)) == pytest.approx(0, abs=1e-6)
+    assert float(partial_loss(logits, bits * 0 + common)) == pytest.approx(0, abs=1e-6)
+    either = torch.tensor([[[partial.bits(labels.SKIN, labels.GLASSES)]]])
+    both = torch.full((1, labels.LABELS, 1, 1), -50.0)
+    both[0, [labels.SKIN, labels.GLASSES]] = 0.0
+    both.requires_grad_(True)
+    partial_loss(both, either).backward()
+    assert both.grad is not None and float(both.grad[0, labels.GLASSES]) > 0.4  # spectacles are rare
+    only = torch.tensor([[[partial.bits(labels.GLASSES)]]])
+    assert float(partial_loss(both.detach(), only)) == pytest.approx(np.log(2), rel=1e-4)
     sure = torch.tensor([[[partial.bits(labels.EYES), partial.bits(labels.EYES, labels.SKIN), 0]]])
     assert pixel_weights(sure).flatten().tolist() == [2.5, 1.0, 0.0]
     assert allowed(sure)[0, :, 0, 1].nonzero().flatten().tolist() == [labels.SKIN, labels.EYES]

@@ -43,9 +43,17 @@ def bits(*allowed: int) -> int:
 
 EVERY = bits(*range(labels.LABELS))
 PERSON = EVERY - bits(labels.BACKGROUND)
-_COVER = (labels.HAIR, labels.HAT, labels.GLASSES)
-_ABOVE = bits(*_COVER, labels.SKIN)
-_BESIDE = bits(*_COVER, labels.SKIN, labels.EARS, labels.EARRING, labels.NECK, labels.CLOTH)
+_ABOVE = bits(labels.HAIR, labels.HAT, labels.SKIN)
+_BESIDE = bits(
+    labels.HAIR,
+    labels.HAT,
+    labels.GLASSES,
+    labels.SKIN,
+    labels.EARS,
+    labels.EARRING,
+    labels.NECK,
+    labels.CLOTH,
+)
 _BELOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH, labels.HAIR, labels.SKIN, labels.EARRING)
 _LOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH, labels.HAIR)
 
@@ -71,7 +79,7 @@ def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     eyes, chin = _level(points, EYES[0] + EYES[1], down, along), _level(points, (CHIN,), down, along)
     y = down
     out[outside & (y < eyes)] = _ABOVE
-    out[outside & (y >= eyes) & (y < chin)] = _BESIDE
+    out[outside & (y >= eyes - 0.1 * size) & (y < chin)] = _BESIDE
     out[outside & (y >= chin)] = _BELOW
     out[outside & (y >= chin + 0.25 * size)] = _LOW
     far = solid & ~_grown(oval, round(0.25 * size)) & (y < eyes)
@@ -94,13 +102,13 @@ def _face(
     bare = inner & ~near
     out[inner & (out == 0)] = PERSON
     glasses = bits(labels.GLASSES)
-    out[bare & (y < eyes)] = bits(labels.SKIN, labels.HAIR, labels.HAT) | glasses
-    out[bare & (y >= eyes)] = bits(labels.SKIN, labels.HAIR) | glasses
-    middle = bare & deep & (y >= eyes)
-    out[middle] = bits(labels.SKIN) | glasses
     lower = y > _level(points, (NOSE_TIP,), y, None)
-    out[middle & lower] = bits(labels.SKIN)
-    out[bare & deep & (y < eyes)] = bits(labels.SKIN, labels.HAIR) | glasses
+    worn = np.where((y > eyes - 0.22 * size) & ~lower, glasses, 0)  # where spectacles sit
+    out[bare & (y < eyes)] = bits(labels.SKIN, labels.HAIR, labels.HAT)
+    out[bare & (y >= eyes)] = bits(labels.SKIN, labels.HAIR)
+    out[bare & deep & (y < eyes)] = bits(labels.SKIN, labels.HAIR)
+    out[bare & deep & (y >= eyes)] = bits(labels.SKIN)
+    out[bare] |= worn[bare]
     out[_filled(shape, points, CHIN_PATCH) & ~near] = bits(labels.SKIN)
     edge = max(1, round(0.012 * size))
     for part in BROWS:
