@@ -31,8 +31,8 @@ class LoopConfig:
     rate: float = 1.5e-3
     size: int = 256
     photo_share: float = 0.4
-    teach_from: float = 0.25
-    sure: float = 0.8
+    teach_from: float = 0.4
+    sure: float = 0.9
     veto: float = 0.05
     average: float = 0.998
     at_least: int = 256

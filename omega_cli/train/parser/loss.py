@@ -56,13 +56,14 @@ def partial_loss(
 def believed(logits: Tensor, bits: Tensor, at_least: float, veto: float) -> Tensor:  # [B, H, W] int
     """A teacher's sure labels in place of wider sets: the best of the allowed ones, where its share of their
     probability is at_least that and more likely than not among all labels (of a set that the teacher hardly
-    believes in, the best is a guess); elsewhere the sets as they are. Where the teacher gives all of the
-    allowed less than `veto` nothing is known: mattes lose hair."""
+    believes in, the best is a guess); elsewhere the sets as they are. Where the teacher gives a sure
+    background less than `veto` nothing is known: mattes lose hair. Landmarks are not doubted, or a wrong
+    teacher would never be corrected."""
     logits = logits.float()
     open_bits = torch.where(bits == 0, (1 << labels.LABELS) - 1, bits)
     those = among(logits, open_bits)
     best, label = those.softmax(1).max(1)
     mass = (those.logsumexp(1) - logits.logsumexp(1)).exp()
-    credible = mass > veto
+    credible = (mass > veto) | (bits != 1 << labels.BACKGROUND)
     told = torch.where((best >= at_least) & (best * mass > 0.5), 1 << label.to(bits.dtype), bits)
     return torch.where(credible, told, 0)
