@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from omega_cli.gaussians.binding import face_frames
-from omega_cli.gaussians.model import Gaussians
+from omega_cli.gaussians.model import COLOURS, Gaussians
 from omega_cli.geometry.rotation import axis_angle_to_quat, quat_multiply
 
-COLOURS = 32  # paper 3.3: channels of a Gaussian, the first three RGB
 MOST_TURN = 1.0  # rad  # ours
 MOST_GROWTH = 2.0  # |log| of a change of scale  # ours
 MOST_OFFSET = 1.0  # face scales  # ours

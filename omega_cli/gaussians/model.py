@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+COLOURS = 32  # paper 3.3: channels of a learned Gaussian, the first three RGB
+
 
 @dataclass(frozen=True)
 class Gaussians:
@@ -36,6 +38,14 @@ class Gaussians:
 
     def to(self, device: torch.device | str) -> Gaussians:
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def first_colours(self, count: int) -> Gaussians:
+        """With the first channels alone."""
+        return (
+            self
+            if self.colors.shape[1] == count
+            else replace(self, colors=self.colors[:, :count].contiguous())
+        )
 
     @staticmethod
     def concatenate(parts: list[Gaussians]) -> Gaussians:
