@@ -6,12 +6,15 @@ Cut at the stages' seams: encoder (splat-uv), decoder (decode), refiner (render)
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from omega_cli.decode.analytic import Decoded, decode_surface
+from omega_cli.decode.checkpoint import DECODER
 from omega_cli.decode.learned import learned_change, refine_decoded
 from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
 from omega_cli.decode.residual import Change
@@ -20,9 +23,11 @@ from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
+from omega_cli.render.checkpoint import REFINER
 from omega_cli.render.refiner import Refiner, RefinerConfig
 from omega_cli.render.rig import soften_hem
 from omega_cli.splat_uv.canonical import UVMap
+from omega_cli.splat_uv.checkpoint import ENCODER
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.encoder import Encoder, EncoderConfig
 from omega_cli.splat_uv.features import CHANNELS
@@ -72,6 +77,22 @@ class OmegaModel(nn.Module):
         )
         self.refiner = Refiner(config.refiner)
 
+    def files(self, **about: object) -> dict[str, bytes]:
+        """The three networks as files, by their names in the registry; `about` (JSON values) in each.
+
+        The decoder names its head and encoder, the refiner its decoder: the stages refuse other ones.
+        """
+        encoder = ENCODER.to_bytes(self.encoder, **about)
+        decoder = DECODER.to_bytes(self.decoder, head=self.head.sha256, encoder=_sha256(encoder), **about)
+        refiner = REFINER.to_bytes(self.refiner, decoder=_sha256(decoder), **about)
+        return {ENCODER.name: encoder, DECODER.name: decoder, REFINER.name: refiner}
+
+    def load(self, files: Mapping[str, bytes]) -> None:
+        """Take over the networks of `files`. Raises OmegaError for others, RuntimeError for other sizes."""
+        self.encoder.load_state_dict(ENCODER.from_bytes(files[ENCODER.name], ENCODER.name)[0].state_dict())
+        self.decoder.load_state_dict(DECODER.from_bytes(files[DECODER.name], DECODER.name)[0].state_dict())
+        self.refiner.load_state_dict(REFINER.from_bytes(files[REFINER.name], REFINER.name)[0].state_dict())
+
     def canonical_map(
         self, params: HeadParams, offsets: Tensor, views: Views, photo: Photo | None
     ) -> tuple[UVMap, Tensor]:
@@ -108,3 +129,7 @@ class OmegaModel(nn.Module):
         raw = seen.image[:3] + (1 - alpha) * background[:, None, None]
         refined = raw + self.refiner(seen.image[None], alpha[None])[0].float()
         return Drawn(raw, refined, alpha)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

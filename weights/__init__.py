@@ -163,14 +163,15 @@ def _sha256_cached(path: Path, size: int, modified: int) -> str:
 
 
 def digest(name: str) -> str | None:
-    """'sha256:…' of the file that `name` means now, None where the name or the file is not known."""
+    """'sha256:…' of the file that `name` means now, None where the name or the file is not known.
+
+    A network of the user's own is known by its path.
+    """
     record = registry().get(name)
-    if record is None:
-        return None
-    if record.sha256:
+    if record is not None and record.sha256:
         return f"sha256:{record.sha256}"
-    path = find(name)
-    if path is None:
+    path = find(name) if record is not None else Path(name)
+    if path is None or not path.is_file():
         return None
     stat = path.stat()
     return f"sha256:{_sha256_cached(path, stat.st_size, stat.st_mtime_ns)}"

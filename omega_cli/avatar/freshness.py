@@ -89,6 +89,15 @@ def read_stage(folder: Path) -> dict[str, Any]:
     return document
 
 
+def weights_of(folder: Path) -> dict[str, str]:
+    """Digests of the weights that made a folder, by name; none where a person made it."""
+    try:
+        found = read_stage(folder).get("weights", {})
+    except OmegaError:
+        return {}
+    return dict(found)
+
+
 def status(
     avatar: Avatar,
     folder: Path,

@@ -36,6 +36,7 @@ from omega_cli.avatar.freshness import (
     read_avatar,
     read_stage,
     status,
+    weights_of,
 )  # fmt: skip
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import NullReport, Report
@@ -43,7 +44,7 @@ from omega_cli.errors import OmegaError
 
 __all__ = [
     "StageWriter", "Status", "check_schema", "create_avatar", "digest", "is_fresh", "needs",
-    "open_avatar", "read_avatar", "read_stage", "status", "writing_stage",
+    "open_avatar", "read_avatar", "read_stage", "status", "weights_of", "writing_stage",
 ]  # fmt: skip
 
 CONVENTIONS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
@@ -11,7 +12,10 @@ from omega_cli.avatar import codecs, layout, record
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.decode.analytic import decode_surface
+from omega_cli.decode.checkpoint import DECODER, misfit
 from omega_cli.decode.config import DecodeConfig
+from omega_cli.decode.learned import decode_learned
+from omega_cli.decode.network import AvatarDecoder, UVLayout
 from omega_cli.errors import OmegaError
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
@@ -19,6 +23,8 @@ from omega_cli.gaussians.ply import to_ply
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import perspective
 from omega_cli.head.assets import load_head
+from omega_cli.head.model import HeadModel
+from omega_cli.weights.network_file import Loaded
 
 PREVIEW_VIEWS, PREVIEW_SIZE = (0.0, 90.0), 512  # azimuths in degrees; px
 
@@ -40,7 +46,7 @@ def run(
     ]
     for path in inputs:
         record.needs(path, layout.command_for(path))
-    model = load_head(device=device)
+    model = _head(device)
     with (
         torch.no_grad(),
         record.writing_stage(
@@ -71,6 +77,12 @@ def run(
             opacity=config.opacity,
             vertex_opacity=config.vertex_opacity,
         )
+        learned = chosen_network(avatar, config, model, uv, device, out)
+        if learned is not None:
+            out.weights |= learned.digests
+            where = _layout(model, uv["features"].shape[-1])
+            seen = uv["features"], uv["weight"], uv["identity"]
+            decoded = decode_learned(learned.net, decoded, where, *seen, vertices, model.faces)
         bound = BoundGaussians.bind(
             decoded.uv, decoded.face_index, decoded.barycentric, decoded.vertex, vertices, model.faces
         )
@@ -81,13 +93,59 @@ def run(
         (out.path / layout.CANONICAL_PLY).write_bytes(to_ply(everything))
         codecs.save_image(out.path / layout.SHEET, preview(everything, vertices))
         out.metrics["uv_gaussians"], out.metrics["vertex_gaussians"] = len(decoded.uv), len(decoded.vertex)
+        out.metrics["colours"] = decoded.uv.colors.shape[1]
         out.summary = f"{len(decoded.uv)} + {len(decoded.vertex)} Gaussians"
         task.advance()
     return avatar.gaussians
 
 
+@functools.lru_cache(maxsize=1)
+def _head(device: str) -> HeadModel:
+    """The committed head; kept for the next avatar."""
+    return load_head(device=device)
+
+
+@functools.lru_cache(maxsize=1)
+def _layout(model: HeadModel, size: int) -> UVLayout:
+    return UVLayout.of(model, size)
+
+
+def chosen_network(
+    avatar: Avatar,
+    config: DecodeConfig,
+    model: HeadModel,
+    uv: dict[str, Tensor],
+    device: str,
+    out: record.StageWriter,
+) -> Loaded[AvatarDecoder] | None:
+    """The network that the settings mean, if any. One that was asked for and is not there or does not fit is
+    an OmegaError; where nobody asked, one that does not fit is a warning."""
+    if config.source == "analytic":
+        return None
+    asked = bool(config.net) or config.source == "omega"
+    needed = "Use --source analytic, or give a network of your own: --net FILE." if asked else ""
+    learned = DECODER.find(config.net, needed=needed, device=device, report=out.report)
+    if learned is None:
+        return None
+    channels, size = uv["features"].shape[:2]
+    made_with = record.weights_of(avatar.uv).values()
+    why = misfit(learned, model, channels, size, len(uv["identity"]), made_with)
+    if not why:
+        return learned
+    text = f"The avatar decoder {learned.key} does not fit {avatar.uv / layout.FEATURES}: {why}."
+    again = layout.command_for(avatar.uv)
+    hint = f"Make the map with its own encoder (`{again} --encoder FILE`), or use --source analytic."
+    if asked:
+        raise OmegaError(text, hint)
+    out.warn(f"{text} The Gaussians are the analytic ones. {hint}")
+    return None
+
+
 def load_uv_map(path: Path, device: str) -> dict[str, Tensor]:
-    """features [C, R, R] and weight [1, R, R]. Raises OmegaError where they do not fit each other."""
+    """features [C, R, R], weight [1, R, R] and identity [D] (empty where the file has none).
+
+    Raises OmegaError where they do not fit each other.
+    """
     tensors = codecs.load_tensors(path, "features", "weight")
     features, weight = tensors["features"].float(), tensors["weight"].float()
     square = features.ndim == 3 and features.shape[0] >= 3 and features.shape[1] == features.shape[2]
@@ -97,16 +155,20 @@ def load_uv_map(path: Path, device: str) -> dict[str, Tensor]:
             " [C >= 3, R, R] and [1, R, R] are needed.",
             f"Run `{layout.command_for(path)}` again.",
         )
-    return {"features": features.to(device), "weight": weight.to(device)}
+    identity = tensors.get("identity", torch.zeros(0)).float().flatten()
+    return {
+        "features": features.to(device), "weight": weight.to(device), "identity": identity.to(device)
+    }  # fmt: skip
 
 
 def preview(gaussians: Gaussians, vertices: Tensor) -> Tensor:  # -> [3, H, W]
-    """Front and side of the canonical head on white."""
+    """Front and side of the canonical head on white, RGB alone."""
+    gaussians = gaussians.first_colours(3)
     low, high = vertices.amin(0), vertices.amax(0)
     centre, half = (low + high) / 2, 0.55 * float((high - low).max())
     white = torch.ones(3, device=vertices.device)
     shots = []
     for azimuth in PREVIEW_VIEWS:
         camera = perspective(azimuth, PREVIEW_SIZE, half, centre=centre.cpu()).to(vertices.device)
-        shots.append(render(gaussians, camera, background=white).image[:3])
+        shots.append(render(gaussians, camera, background=white).image)
     return torch.cat(shots, dim=2)

@@ -18,6 +18,16 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
 }
 """Table 3: what each row changes, stage by stage; the first one is ours."""
 
+NETWORK_ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
+    "no avatar network": {
+        "splat-uv": {"encoder": "none"},
+        "decode": {"source": "analytic", "net": ""},
+        "render": {"refine": False, "refiner": ""},
+    },
+    "raw": {"render": {"refine": False, "refiner": ""}},
+}
+"""More rows, where there are avatar networks: the analytic base, and the trained one without its refiner."""
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
@@ -28,6 +38,7 @@ class EvaluateConfig:
     protocol: str = opt("", "Protocol file; default: examples/protocols' file of the data set.")
     identity: tuple[str, ...] = opt((), "Only this identity (may be repeated).")
     frames: int = opt(0, "At most this many frames of each recording; 0 is all.")
+    networks: str = opt("auto", "Avatar networks: auto = those of omega, none, or a folder of omega train.")
     ablations: bool = opt(False, "Also the rows of Table 3.")
     workers: int = opt(1, "Processes, each with one thread and 1.5 to 2.5 GB; the result is the same.")
     lpips: tuple[str, ...] = opt(("alex",), "LPIPS networks: alex, vgg.")

@@ -60,12 +60,14 @@ def seen_by(dataset: str, identity: str, files: Sequence[Path]) -> list[str]:
     return [path.name for path in files if matches(dataset, identity, *claims(path))]
 
 
-def weights_of(avatar: Avatar) -> list[Path]:
-    """Weight files that the avatar's stages say they used, and that are here."""
+def weights_of(avatar: Avatar, *more: str) -> list[Path]:
+    """Weight files that the avatar's stages say they used, and `more`, as far as they are here: by the
+    registry's name, or by path where they are the user's own."""
     names: dict[str, None] = {}
     for folder in layout.STAGE_OF_FOLDER:
         if (avatar.folder(folder) / layout.STAGE).is_file():
             names |= dict.fromkeys(freshness.read_stage(avatar.folder(folder)).get("weights", {}))
     known = weights.registry()
-    found = [weights.find(name) for name in names if name in known]
-    return [path for path in found if path is not None]
+    names |= dict.fromkeys(more)
+    found = [weights.find(name) if name in known else Path(name) for name in names]
+    return [path for path in found if path is not None and path.is_file()]

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from omega_cli.errors import OmegaError
-from omega_cli.gaussians.splat import render
 from omega_cli.head.model import HeadModel
 from omega_cli.metrics.driving import aed, akd, apd
 from omega_cli.render.film import to_bytes
@@ -52,7 +51,7 @@ def drive(rig: Rig, driver: Driver, head: HeadModel, networks: Networks) -> dict
     motion = truth.params.replace(transl=truth.params.transl * size / truth.params.scale, scale=size)
     motion = motion.to(device)
     with torch.no_grad():
-        drawn = render(rig.pose(rig.vertices(motion)[0]), truth.camera.to(device))
+        drawn = rig.draw(rig.pose(rig.vertices(motion)[0]), truth.camera.to(device))
         image = drawn.image.cpu() + BACKDROP * (1 - drawn.alpha.cpu())
     try:
         again = tracked(image.clamp(0, 1), head, networks, "the driven avatar")

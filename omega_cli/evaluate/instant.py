@@ -28,13 +28,16 @@ from omega_cli.evaluate.protocol import Protocol
 from omega_cli.generate import pipeline
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
+from omega_cli.render.config import RenderConfig
+from omega_cli.render.refiner import Refiner
 from omega_cli.render.rig import Rig
-from omega_cli.render.stage import load_rig
+from omega_cli.render.stage import chosen_refiner, load_rig
 from omega_cli.track.config import TrackConfig
 from omega_cli.track.landmarks import Landmarker
 from omega_cli.track.matte import saliency
 from omega_cli.track.portrait import Networks as TrackerNetworks
 from omega_cli.track.stage import load_parser, load_saliency
+from omega_cli.weights.network_file import Loaded
 
 ROWS = layout.EVALUATED_ROWS
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -110,7 +113,9 @@ def run(bench: Bench, frame: Frame, output: Path) -> dict[str, str]:
             pairs = _compared(bench, rigs, {n: p[0] for n, p in places.items()}, truths[1:], missing)
     drivers, lost = _drivers(bench, frame.identity)
     key = {"identity": frame.identity, "sequence": frame.sequence, "frame": frame.frame}
-    used = contamination.weights_of(layout.Avatar(home / slug("full") / "avatar"))
+    full = layout.Avatar(home / slug("full") / "avatar")
+    refiner = _refiner(bench, full, "full", meters["full"])
+    used = contamination.weights_of(full, *(refiner.digests if refiner else ()))
     trained = contamination.seen_by(bench.protocol.dataset, frame.identity, used)
     for name in missing:
         with meters[name].part("drive") if drivers else contextlib.nullcontext():
@@ -138,7 +143,8 @@ def _compared(
     for truth in truths:
         masks = measure.regions_of(truth, rigs["full"], places["full"], bench.protocol)
         for name in names:
-            pair = measure.compare(posed[name], places[name], truth, masks, bench.protocol, bench.networks)
+            avatar = rigs[name], posed[name], places[name]
+            pair = measure.compare(*avatar, truth, masks, bench.protocol, bench.networks)
             small = report_page.small
             pairs[name].append(replace(pair, render=small(pair.render), truth=small(pair.truth)))
     return pairs
@@ -153,7 +159,13 @@ def _rig(bench: Bench, home: Path, name: str, meter: Meter) -> Rig:
         record.create_avatar(avatar, picture), picture, settings=bench.variants.get(name, {}),
         until_stage="decode", device=bench.device, seed=bench.seed, report=meter,
     )  # fmt: skip
-    return load_rig(layout.Avatar(avatar), bench.device)
+    made = layout.Avatar(avatar)
+    return load_rig(made, bench.device, _refiner(bench, made, name, meter))
+
+
+def _refiner(bench: Bench, avatar: layout.Avatar, name: str, report: Report) -> Loaded[Refiner] | None:
+    config = RenderConfig(**bench.variants.get(name, {}).get("render", {}))
+    return chosen_refiner(avatar, config.refine, config.refiner, bench.device, report)
 
 
 def _drivers(bench: Bench, identity: str) -> tuple[list[driving.Driver], dict[str, str]]:

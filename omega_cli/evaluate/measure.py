@@ -15,7 +15,6 @@ from omega_cli.evaluate.alignment import LEAST_VIEWS, azimuth_elevation, triangu
 from omega_cli.evaluate.frames import Pictures, View, compose
 from omega_cli.evaluate.protocol import Protocol
 from omega_cli.gaussians.model import Gaussians
-from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import Camera
 from omega_cli.geometry.similarity import Similarity, similarity
 from omega_cli.head.landmarks import embed
@@ -136,12 +135,12 @@ def regions_of(truth: Truth, rig: Rig, where: Similarity, protocol: Protocol) ->
 
 
 def compare(
-    posed: Gaussians, where: Similarity, truth: Truth, masks: Mapping[str, Tensor], protocol: Protocol,
-    networks: Networks,
+    rig: Rig, posed: Gaussians, where: Similarity, truth: Truth, masks: Mapping[str, Tensor],
+    protocol: Protocol, networks: Networks,
 ) -> Compared:  # fmt: skip
     """Draw the avatar, posed in its own frame, for one camera and compare with its picture."""
     camera = where.seen_by(truth.camera)
-    drawn = render(posed, camera.to(posed.means.device))
+    drawn = rig.draw(posed, camera.to(posed.means.device))
     image, alpha = drawn.image.cpu().clamp(0, 1), drawn.alpha.cpu().clamp(0, 1)
     if protocol.background == "white":
         image = image + (1 - alpha)

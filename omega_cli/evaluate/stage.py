@@ -30,13 +30,15 @@ import torch
 import omega_cli
 from omega_cli.avatar import codecs, layout
 from omega_cli.console import NullReport, Report
+from omega_cli.decode.checkpoint import DECODER
 from omega_cli.errors import OmegaError
 from omega_cli.evaluate import instant, meter, networks, report_page, tables
 from omega_cli.evaluate import protocol as protocols
-from omega_cli.evaluate.config import ABLATIONS, EvaluateConfig
+from omega_cli.evaluate.config import ABLATIONS, NETWORK_ABLATIONS, EvaluateConfig
 from omega_cli.evaluate.frames import Reader, reader
 from omega_cli.evaluate.measure import NotPlaced
 from omega_cli.evaluate.protocol import Protocol, Sample
+from omega_cli.generate import pipeline
 
 PER_IMAGE, TABLE, PAGE = "per_image.csv", "table.md", "index.html"
 
@@ -66,7 +68,7 @@ def run(
     report.note(protocol.describe())
     for why in networks.absent(protocol).values():
         report.note(why)
-    variants = ABLATIONS if config.ablations else {"full": {}}
+    variants = variants_of(config)
     work = _Work(config, protocol, variants, output, device, seed)
     with report.progress("evaluate", protocol.frame_count) as bar:
         failed: dict[str, str] = {}
@@ -75,6 +77,18 @@ def run(
             for key, why in found.items():
                 report.note(f"{key}: {why}")
     return _finish(output, protocol, variants, failed, seed, report)
+
+
+def variants_of(config: EvaluateConfig) -> instant.Variants:
+    """Settings of each row, stage by stage."""
+    networks = pipeline.network_settings(config.networks)
+    changes = dict(ABLATIONS) if config.ablations else {"full": {}}
+    if config.ablations and config.networks != "none" and (config.networks != "auto" or DECODER.known):
+        changes |= NETWORK_ABLATIONS
+    return {
+        name: {step: networks.get(step, {}) | change.get(step, {}) for step in networks | change}
+        for name, change in changes.items()
+    }
 
 
 def _frozen(data: Reader, root: Path, protocol: Protocol) -> Protocol:

@@ -2,16 +2,18 @@
 
 Files are read before, and nothing is written: render (posing and splatting, frames a second),
 mv-diffuse (lift and network), deform-flame (the whole fit) and splat-uv (views to the canonical map).
-Beside it stand the kernels alone: `python -m omega_cli.kernels.bench`. What the figures mean: docs/performance.md.
+Beside it stand the kernels alone: `python -m omega_cli.kernels.bench`. The figures: docs/performance.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import torch
+import torch.nn.functional as F
 
 from omega_cli import weights
 from omega_cli.avatar import codecs, layout
@@ -20,7 +22,7 @@ from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.deform_flame.problem import deform
 from omega_cli.deform_flame.stage import load_views
 from omega_cli.errors import OmegaError
-from omega_cli.gaussians.splat import render
+from omega_cli.gaussians.model import COLOURS
 from omega_cli.head.assets import load_head
 from omega_cli.kernels import bench_timing as timing
 from omega_cli.kernels.bench_timing import Case
@@ -31,6 +33,8 @@ from omega_cli.mv_diffuse.photo import photo_area
 from omega_cli.mv_diffuse.predict import predict_views
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.render.orbit import frame_head
+from omega_cli.render.refiner import Refiner
+from omega_cli.render.rig import Rig
 from omega_cli.render.stage import load_rig
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed, splat_replayed
@@ -48,11 +52,23 @@ def render_case(avatar: Avatar, device: str) -> Iterator[Case]:
     camera = frame_head(rig.vertices(poses[0])[0].cpu()).camera(20.0, 5.0, SIDE).to(device)
 
     @torch.no_grad()
-    def frame(k: int) -> torch.Tensor:
-        return render(rig.pose(rig.vertices(poses[k])[0]), camera).image
+    def frame(rig: Rig, k: int) -> torch.Tensor:
+        return rig.draw(rig.pose(rig.vertices(poses[k])[0]), camera).image
 
-    count = len(rig.bound.canonical)
-    yield Case("render, raw", f"{count} Gaussians, {SIDE}²", [lambda k=k: frame(k) for k in range(FRAMES)])
+    shape = f"{len(rig.bound.canonical)} Gaussians, {SIDE}²"
+    yield Case("render, raw", shape, [lambda k=k: frame(rig, k) for k in range(FRAMES)])
+    fine = refined_rig(rig)
+    yield Case("render, refined", shape, [lambda k=k: frame(fine, k) for k in range(FRAMES)])
+
+
+def refined_rig(rig: Rig) -> Rig:
+    """The same with 32 colours a Gaussian and an untrained refiner: what a trained one costs."""
+    wide = {
+        name: replace(part, colors=F.pad(part.colors, (0, COLOURS - part.colors.shape[1])))
+        for name, part in (("uv", rig.bound.uv), ("vertex", rig.bound.vertex))
+    }
+    net = Refiner().to(rig.shaped.device).requires_grad_(False)
+    return replace(rig, bound=replace(rig.bound, **wide), refiner=net)
 
 
 def views_case(avatar: Avatar, device: str) -> Iterator[Case]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from omega_cli.generate.pipeline import NAMES, chosen_steps
+from omega_cli.generate.pipeline import NAMES, chosen_steps, network_settings
 from omega_cli.options import INPUT_FILE, common_options
 
 STAGE = click.Choice(NAMES)
@@ -30,11 +30,17 @@ STAGE = click.Choice(NAMES)
 @click.option(
     "--parser", type=click.Choice(["own", "bisenet"]), help="Face parser; bisenet: research and personal use."
 )
+@click.option(
+    "--networks",
+    metavar="auto|none|DIR",
+    help="Avatar networks (encoder, decoder, refiner): those of omega, none, or your own of omega train.",
+)
 @click.option("--frames", type=click.IntRange(1, 10_000), help="Frames of the turntable.")
 @common_options
 def command(
     images: tuple[Path, ...], output: Path, from_stage: str | None, until_stage: str | None, face: int | None,
-    parser: str | None, frames: int | None, device: str, seed: int, report, force: bool, as_json: bool,
+    parser: str | None, networks: str | None, frames: int | None, device: str, seed: int, report, force: bool,
+    as_json: bool,
 ):  # fmt: skip
     """Make an avatar from a photo: every stage from track to a turntable film.
 
@@ -52,6 +58,8 @@ def command(
         raise click.UsageError(str(error)) from error
     given = {"track": {"face": face, "parser": parser}, "render": {"frames": frames}}
     settings = {step: {k: v for k, v in fields.items() if v is not None} for step, fields in given.items()}
+    for step, fields in (network_settings(networks) if networks else {}).items():
+        settings[step] = settings.get(step, {}) | fields
     chose_seed = (
         click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE
     )

@@ -46,6 +46,9 @@ STEPS = (
 )
 NAMES = tuple(step.name for step in STEPS)
 
+NETWORKS = {"encoder": layout.AVATAR_ENCODER, "net": layout.AVATAR_DECODER, "refiner": layout.AVATAR_REFINER}
+"""The avatar networks' files in a run of `omega train`, by the setting that names each."""
+
 What = Literal["made", "fresh", "edited"]
 
 
@@ -57,6 +60,30 @@ class Done:
     what: What
     seconds: float
     why: str = ""
+
+
+def network_settings(choice: str) -> dict[str, dict[str, Any]]:
+    """Settings of the stages for the avatar networks: "auto", "none", or a folder with one's own.
+
+    Raises OmegaError where the folder lacks a decoder; encoder and refiner may be missing.
+    """
+    named = {"auto": ("auto", "auto", "", None, ""), "none": ("none", "analytic", "", False, "")}
+    values = named.get(choice)
+    if values is None:
+        own = {what: str(path) for what, name in NETWORKS.items() if (path := Path(choice) / name).is_file()}
+        if "net" not in own:
+            raise OmegaError(
+                f"There is no avatar network in {choice} ({layout.AVATAR_DECODER} is missing).",
+                "Give the folder of a run of omega train, or auto, or none.",
+            )
+        refiner = own.get("refiner", "")
+        values = (own.get("encoder", "none"), "omega", own["net"], bool(refiner), refiner)
+    encoder, source, net, refine, refiner = values
+    return {
+        "splat-uv": {"encoder": encoder},
+        "decode": {"source": source, "net": net},
+        "render": {"refine": refine, "refiner": refiner},
+    }
 
 
 def chosen_steps(from_stage: str | None, until_stage: str | None) -> tuple[Step, ...]:

@@ -27,9 +27,17 @@ class ReenactConfig:
     max_frames: int = opt(0, "Stop after this many frames; 0 takes the whole film.")
     audio: bool = opt(True, "Keep the driver's sound.")
     keep_frames: bool = opt(False, "Also keep every frame as a PNG.")
+    refine: bool | None = opt(
+        None, "Refine what is splatted with a network; default: where omega's weights are there and fit."
+    )
+    refiner: str = opt(
+        "", "An avatar refiner of your own (omega train); default: the one that comes with omega."
+    )
     backend: Literal["auto", "gsplat", "native", "torch"] = opt("auto", "Gaussian renderer.")
 
     def __post_init__(self) -> None:
+        if self.refiner and self.refine is False:
+            raise ValueError("refiner is a network, no-refine uses none")
         if not 64 <= self.size <= 4096 or self.size % 2:
             raise ValueError(f"size must be an even number from 64 to 4096, got {self.size}")
         if not 0 <= self.keep_expression <= 1:

@@ -26,7 +26,7 @@ from omega_cli.reenact.driver import DriverMotion, letterbox
 from omega_cli.reenact.transfer import transfer_motion
 from omega_cli.render import film, orbit
 from omega_cli.render.rig import Rig
-from omega_cli.render.stage import inputs_of, load_rig, provenance
+from omega_cli.render.stage import chosen_refiner, inputs_of, load_rig, provenance, used_weights
 from omega_cli.track import video
 from omega_cli.track.config import TrackConfig
 from omega_cli.track.stage import NEUTRAL_FIELDS, require_file, track_video
@@ -61,7 +61,8 @@ def run(
     if output is not None and output.resolve() == driver.resolve():
         raise OmegaError(f"{output} is the driver itself.", "Give -o another file name.")
     require_file(driver)
-    rig = load_rig(avatar, device)
+    refiner = chosen_refiner(avatar, config.refine, config.refiner, device, report)
+    rig = load_rig(avatar, device, refiner)
     inputs = inputs_of(avatar)
     if config.camera == "source":
         inputs += [avatar.source / layout.CAMERAS, avatar.source / layout.FLAME]
@@ -69,7 +70,7 @@ def run(
         torch.no_grad(),
         record.writing_stage(
             avatar, stage="reenact", folder=folder, config=config, seed=seed, inputs=[*inputs, driver],
-            weights={"open_head": rig.head.sha256}, device=device, report=report, force=force,
+            weights=used_weights(rig, refiner), device=device, report=report, force=force,
         ) as out,
     ):  # fmt: skip
         started = time.perf_counter()
@@ -112,6 +113,7 @@ def run(
             "fps": moved.fps,
             "frames_per_second": round(len(scene.motion) / seconds, 2),
             "lost_frames": int((~moved.valid).sum()),
+            "refined": refiner is not None,
         }
         out.summary = f"{len(scene.motion)} frames at {len(scene.motion) / seconds:.1f} frames/s"
     video = folder / layout.VIDEO
@@ -268,7 +270,7 @@ def _pictures(scene: Scene, config: ReenactConfig, metrics: dict) -> Iterator[Te
     """Every frame [3, H, W]. Runs in the film maker's thread."""
     for seen in film.drawn(scene.rig, scene.motion, scene.cameras, scene.background, config.backend):
         metrics["backend"] = seen.backend
-        yield seen.image[:3]
+        yield seen.image
 
 
 class _Sheet:

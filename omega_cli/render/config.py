@@ -30,9 +30,17 @@ class RenderConfig:
         "grey", "Colour behind the head; transparent keeps RGBA frames."
     )
     keep_frames: bool = opt(False, "Keep every frame as a PNG.")
+    refine: bool | None = opt(
+        None, "Refine what is splatted with a network; default: where omega's weights are there and fit."
+    )
+    refiner: str = opt(
+        "", "An avatar refiner of your own (omega train); default: the one that comes with omega."
+    )
     backend: Literal["auto", "gsplat", "native", "torch"] = opt("auto", "Gaussian renderer.")
 
     def __post_init__(self) -> None:
+        if self.refiner and self.refine is False:
+            raise ValueError("refiner is a network, no-refine uses none")
         if not self.name or self.name.startswith(".") or "/" in self.name or "\\" in self.name:
             raise ValueError(f"name must be a plain folder name, got {self.name!r}")
         if not 1 <= self.frames <= 10_000:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omega_cli.gaussians.splat import RenderOutput, render
+from omega_cli.gaussians.splat import RenderOutput
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.params import HeadParams
 from omega_cli.render import orbit
@@ -47,7 +47,7 @@ def drawn(
     rig: Rig,
     motion: HeadParams,  # T frames
     cameras: Sequence[Camera],  # T
-    background: Tensor | None = None,  # [C]
+    background: Tensor | None = None,  # [3]
     backend: str = "auto",
 ) -> Iterator[RenderOutput]:
     """The moving avatar, frame by frame; the head is animated for many frames at once."""
@@ -57,7 +57,7 @@ def drawn(
     for start in range(0, len(motion), CHUNK):
         part = slice(start, start + CHUNK)
         for vertices, camera in zip(rig.vertices(motion.frames(part)), cameras[part], strict=True):
-            yield render(rig.pose(vertices), camera, background=background, backend=backend)
+            yield rig.draw(rig.pose(vertices), camera, background=background, backend=backend)
 
 
 @torch.no_grad()

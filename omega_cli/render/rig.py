@@ -10,8 +10,11 @@ from torch import Tensor
 
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
+from omega_cli.gaussians.splat import RenderOutput, render
+from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
+from omega_cli.render.refiner import Refiner, refine_replayed
 
 HEM_FADE = 0.014  # m, ours: the bust's cut edge fades out over this length
 
@@ -54,7 +57,7 @@ class Rig:
 
     shaped [V, 3] m: the canonical surface, identity and offsets added once. params: T = 1, the identity
     with the photo's expression in the views' frame (no head rotation, no translation).
-    bound: the Gaussians and what ties them to the surface.
+    bound: the Gaussians and what ties them to the surface: of 3 colours, or of 32 where there is a refiner.
     """
 
     head: HeadModel
@@ -62,6 +65,7 @@ class Rig:
     shaped: Tensor
 
     bound: BoundGaussians
+    refiner: Refiner | None = None
 
     @staticmethod
     def build(
@@ -70,14 +74,18 @@ class Rig:
         offsets: Tensor,  # [V, 3] m
         vertex: Mapping[str, Tensor],
         uv: Mapping[str, Tensor],
+        refiner: Refiner | None = None,
     ) -> Rig:
-        """From a head, mesh/'s parameters and offsets, and the tensors of gaussians/.
+        """From a head, mesh/'s parameters and offsets, and the tensors of gaussians/. Without a refiner their
+        first three colours are all that is kept.
 
         Raises ValueError where the Gaussians and the head do not belong together.
         """
         shaped = head.identity(params.betas, offsets)
         bound = BoundGaussians.from_tensors(uv, vertex, shaped, head.faces)
-        return Rig(head, params, shaped, soften_hem(bound, head))
+        if refiner is None:
+            bound = replace(bound, uv=bound.uv.first_colours(3), vertex=bound.vertex.first_colours(3))
+        return Rig(head, params, shaped, soften_hem(bound, head), refiner)
 
     def neutral(self) -> HeadParams:
         """The identity at rest: no expression, closed jaw, eyes ahead. T = 1."""
@@ -99,3 +107,17 @@ class Rig:
     def pose(self, vertices: Tensor) -> Gaussians:
         """World Gaussians carried by one posed surface [V, 3] m."""
         return self.bound.pose(vertices)
+
+    def draw(
+        self,
+        posed: Gaussians,
+        camera: Camera,
+        *,
+        background: Tensor | None = None,  # [3], default black
+        backend: str = "auto",
+    ) -> RenderOutput:
+        """Posed Gaussians seen by a camera: an image [3, H, W], refined where there is a refiner."""
+        if self.refiner is None:
+            return render(posed, camera, background=background, backend=backend)
+        seen = render(posed, camera, backend=backend)
+        return replace(seen, image=refine_replayed(self.refiner, seen.image, seen.alpha, background))

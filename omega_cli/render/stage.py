@@ -12,13 +12,16 @@ from torch import Tensor
 from omega_cli.avatar import codecs, layout, record
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
-from omega_cli.gaussians.splat import render
+from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.assets import load_head
 from omega_cli.head.params import HeadParams
 from omega_cli.render import film, orbit, selfcheck
+from omega_cli.render.checkpoint import REFINER, misfit
 from omega_cli.render.config import RenderConfig, parse_angles
+from omega_cli.render.refiner import Refiner
 from omega_cli.render.rig import Rig
+from omega_cli.weights.network_file import Loaded
 
 SHEET_CELL = 320  # px, a picture of the contact sheet
 SHEET_COLUMNS = 4
@@ -41,8 +44,41 @@ def inputs_of(avatar: Avatar) -> list[Path]:
     ]
 
 
-def load_rig(avatar: Avatar, device: str = "cpu") -> Rig:
-    """The avatar, ready to be posed. Raises OmegaError naming the file and the command that makes it."""
+def chosen_refiner(
+    avatar: Avatar, refine: bool | None, own: str, device: str, report: Report
+) -> Loaded[Refiner] | None:
+    """The refiner for an avatar, if any. refine None: where it is there and fits, with a warning where a
+    learned avatar has another one.
+
+    Raises OmegaError where one was asked for that is not there or does not fit.
+    """
+    if refine is False:
+        return None
+    asked = bool(own or refine)
+    needed = "Leave --refine out, or give a network of your own: --refiner FILE." if asked else ""
+    found = REFINER.find(own, needed=needed, device=device, report=report)
+    if found is None:
+        return None
+    path = avatar.gaussians / layout.VERTEX_GAUSSIANS
+    record.needs(path, layout.command_for(path))
+    colours = codecs.load_tensors(path, "colors")["colors"].shape[-1]
+    why = misfit(found, colours, record.weights_of(avatar.gaussians).values())
+    if not why:
+        return found
+    text = f"The avatar refiner {found.key} does not fit {avatar.gaussians}: {why}."
+    if asked:
+        again = f"{layout.command_for(path)} --source omega"
+        raise OmegaError(text, f"Run `{again}` first, or use --no-refine.")
+    if colours > 3:
+        report.warn(f"{text} The frames are the raw ones.")
+    return None
+
+
+def load_rig(avatar: Avatar, device: str = "cpu", refiner: Loaded[Refiner] | None = None) -> Rig:
+    """The avatar, ready to be posed and drawn.
+
+    Raises OmegaError naming a missing file and the command that makes it.
+    """
     head = load_head(device=device)
     params = codecs.load_params(avatar.mesh / layout.FLAME)
     offsets = codecs.load_offsets(avatar.mesh / layout.OFFSETS, head.v_template.shape[0])
@@ -57,6 +93,7 @@ def load_rig(avatar: Avatar, device: str = "cpu") -> Rig:
         offsets.to(device),
         {k: v.to(device) for k, v in vertex.items()},
         {k: v.to(device) for k, v in uv.items()},
+        None if refiner is None else refiner.net,
     )
 
 
@@ -71,14 +108,15 @@ def run(
 ) -> Path:
     """Write renders/<name>/; returns the folder."""
     folder = avatar.renders / config.name
-    rig = load_rig(avatar, device)
+    refiner = chosen_refiner(avatar, config.refine, config.refiner, device, report)
+    rig = load_rig(avatar, device, refiner)
     check = [p for p in _source_files(avatar) if p.is_file()]
     cameras_file = [Path(config.cameras)] if config.cameras else []
     with (
         torch.no_grad(),
         record.writing_stage(
             avatar, stage="render", folder=folder, config=config, seed=seed,
-            inputs=[*inputs_of(avatar), *check, *cameras_file], weights={"open_head": rig.head.sha256},
+            inputs=[*inputs_of(avatar), *check, *cameras_file], weights=used_weights(rig, refiner),
             device=device, report=report, force=force,
         ) as out,
     ):  # fmt: skip
@@ -96,11 +134,11 @@ def run(
             """Over the background [3, H, W]; transparent ones with their RGBA below [7, H, W]."""
             behind = background.to(device)
             for camera in orbit.on_device(cameras, device):
-                seen = render(
+                seen = rig.draw(
                     gaussians, camera, background=None if transparent else behind, backend=config.backend
                 )
                 out.metrics["backend"] = seen.backend
-                image = seen.image[:3]
+                image = seen.image
                 if transparent:
                     flat = image + behind[:, None, None] * (1 - seen.alpha)
                     image = torch.cat([flat, film.to_rgba(image, seen.alpha)])
@@ -122,9 +160,14 @@ def run(
             out.metrics |= self_check(rig, *source, config.backend)
         photo = source[0] if source is not None else None
         codecs.save_image(out.path / layout.SHEET, _sheet(rig, framing, background, photo, config.backend))
-        out.metrics["gaussians"] = len(gaussians)
+        out.metrics["gaussians"], out.metrics["refined"] = len(gaussians), refiner is not None
         out.summary = _summary(len(cameras), out.metrics)
     return folder
+
+
+def used_weights(rig: Rig, refiner: Loaded[Refiner] | None) -> dict[str, str]:
+    """Digests for stage.json."""
+    return {"open_head": rig.head.sha256} | ({} if refiner is None else refiner.digests)
 
 
 def provenance(avatar: Avatar) -> dict[str, str]:
@@ -149,8 +192,8 @@ def self_check(
     device = rig.shaped.device
     background = torch.full((3,), 0.5)
     gaussians = rig.pose(rig.vertices(params.to(device))[0])
-    seen = render(gaussians, camera.to(device), background=background.to(device), backend=backend)
-    return selfcheck.compare_with_source(seen.image[:3].cpu(), seen.alpha.cpu(), source, parsing, background)
+    seen = rig.draw(gaussians, camera.to(device), background=background.to(device), backend=backend)
+    return selfcheck.compare_with_source(seen.image.cpu(), seen.alpha.cpu(), source, parsing, background)
 
 
 def _source_files(avatar: Avatar) -> list[Path]:
@@ -184,7 +227,7 @@ def _sheet(
     def look(params: HeadParams, azimuth: float, elevation: float = 0.0) -> Tensor:
         gaussians = rig.pose(rig.vertices(params)[0])
         camera = framing.camera(azimuth, elevation, SHEET_CELL).to(device)
-        return render(gaussians, camera, background=background.to(device), backend=backend).image[:3].cpu()
+        return rig.draw(gaussians, camera, background=background.to(device), backend=backend).image.cpu()
 
     pictures, labels = [], []
     if photo is not None:

@@ -20,6 +20,11 @@ class SplatUVConfig:
     visibility_fusion: bool = opt(True, "Weight views by angle and view weight (Tab. 3).")
     single_view: bool = opt(False, "Use the front view alone (Tab. 3).")
     confidence_power: float = opt(4.0, "Exponent on the cosine confidence; 1 is the paper's eq. 5 (ours).")
+    encoder: str = opt(
+        "auto",
+        "Learned features beside the filter bank: a file of your own (omega train), none, or auto = what "
+        "comes with omega, if anything.",
+    )
     keep_views: bool = opt(False, "Also write each view's sums, densities and confidences per level.")
 
     def __post_init__(self) -> None:

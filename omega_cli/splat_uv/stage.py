@@ -25,6 +25,7 @@ from omega_cli.kernels import _backend
 from omega_cli.replay import Replayed
 from omega_cli.splat_uv.agreement import agreement_table, parsing_agrees, source_pixels
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
+from omega_cli.splat_uv.checkpoint import ENCODER
 from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
 from omega_cli.splat_uv.encoder import Encoder
 from omega_cli.splat_uv.features import filter_banks, identity_vector
@@ -51,6 +52,8 @@ def run(
     source = [avatar.source / n for n in (layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
     parsed = all(path.exists() for path in source)
     model = _head(device)
+    own = "" if config.encoder == "auto" else config.encoder
+    learned = None if own == "none" else ENCODER.find(own, device=device, report=report)
     with record.writing_stage(
         avatar,
         stage="splat-uv",
@@ -58,7 +61,7 @@ def run(
         config=config,
         seed=seed,
         inputs=[*inputs, *(source if parsed else [])],
-        weights={"open_head": model.sha256},
+        weights={"open_head": model.sha256} | (learned.digests if learned else {}),
         device=device,
         report=report,
         force=force,
@@ -72,10 +75,14 @@ def run(
             # the torch references wait for a GPU, which a recording cannot
             native = _backend.choose("auto", offsets) == "native"
             splat = splat_replayed if native else splat_posed
-            uv_map, identity, pixels = splat(SplatHead.of(model), params, offsets, views, photo, config)
+            if learned is not None:
+                check_multiple(avatar, views)
+            inner = SplatHead.of(model), params, offsets, views, photo, config
+            uv_map, identity, pixels = splat(*inner, learned.net if learned else None)
             task.advance()
         save(out.path, uv_map, identity, azimuths if config.keep_views else ())
         out.metrics["pixels"] = dict(zip(azimuths, pixels.tolist(), strict=True))
+        out.metrics["channels"] = len(uv_map.features)
         out.metrics["texels_seen"] = round(float((uv_map.weight > 0.01).float().mean()), 4)
         out.summary = f"{len(azimuths)} views × {config.levels if config.hierarchical else 1} levels"
     return avatar.uv
@@ -131,6 +138,7 @@ def splat_posed(
     return splat_views(views, SplatMesh.posed(head, params, offsets), photo, config, encoder)
 
 
+# An encoder is part of a call's kind, and its weights stay where they are (`network_file` keeps them)
 splat_replayed = Replayed(splat_posed)
 
 
@@ -275,6 +283,17 @@ def views_cameras(avatar: Avatar, azimuths: tuple[str, ...]) -> dict[str, Camera
             f"{path} has no camera for view {', '.join(missing)}.", "Run `omega mv-diffuse` again."
         )
     return cameras
+
+
+def check_multiple(avatar: Avatar, views: Views) -> None:
+    """The encoder halves a view three times."""
+    for image in views.rgb:
+        if image.shape[1] % 8 or image.shape[2] % 8:
+            raise OmegaError(
+                f"The views in {avatar.views} are {image.shape[2]}×{image.shape[1]} px; the avatar encoder"
+                " needs sides that are multiples of 8.",
+                "Make them again with another --size, or use --encoder none.",
+            )
 
 
 def check_size(path: Path, rgb: Tensor, mask: Tensor) -> None:

@@ -77,7 +77,7 @@ def test_the_place_is_found_and_the_pictures_are_the_same(rig: Rig) -> None:
     networks = measure.Networks(whole={"l1": lambda a, b: (a - b).abs().mean((1, 2, 3))})
     for truth, azimuth in zip(truths, (0, 30, 60, 190), strict=True):
         masks = measure.regions_of(truth, rig, where, PROTOCOL)
-        found = measure.compare(rig.pose(rig.shaped), where, truth, masks, PROTOCOL, networks)
+        found = measure.compare(rig, rig.pose(rig.shaped), where, truth, masks, PROTOCOL, networks)
         assert found.row["head.psnr"] > 40 and found.row["head.silhouette_iou"] > 0.99  # type: ignore[operator]
         assert found.row["psnr"] > 45 and found.row["ssim"] > 0.999 and found.row["l1"] < 1e-3  # type: ignore[operator]
         assert found.row["silhouette_iou"] > 0.99 and found.row["holes"] == 0  # type: ignore[operator]
@@ -109,7 +109,7 @@ def test_a_wrong_place_costs(rig: Rig) -> None:
     off = Similarity(where.scale, where.R, where.t + torch.tensor([0.02, 0.0, 0.0]))
     masks = measure.regions_of(truths[0], rig, where, PROTOCOL)
     right, wrong = (
-        measure.compare(rig.pose(rig.shaped), w, truths[0], masks, PROTOCOL, measure.Networks()).row
+        measure.compare(rig, rig.pose(rig.shaped), w, truths[0], masks, PROTOCOL, measure.Networks()).row
         for w in (where, off)
     )
     assert wrong["head.psnr"] < right["head.psnr"] - 15  # type: ignore[operator]
