@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import avatar_networks
 import numpy as np
 import pytest
 import torch
@@ -160,6 +161,29 @@ def test_reenact_follows_a_motion_file(made: Avatar, tmp_path: Path):
     assert "Synthetic" in tags(out)["comment"]
     kept = codecs.load_params(folder / layout.MOTION)
     torch.testing.assert_close(kept.global_orient, turn)
+
+
+def test_networks_of_ones_own_go_through_all_stages(made: Avatar, tmp_path: Path):
+    run = avatar_networks.write(tmp_path / "run", avatar_networks.model(awake=True))
+    what = generate(made, "--networks", run)
+    assert list(what.values()) == ["edited", "edited", "fresh", "made", "made", "made"]
+    assert freshness.read_stage(made.renders / layout.TURNTABLE)["metrics"]["refined"] is True
+    assert set(generate(made).values()) == {"edited", "fresh"}  # the settings stay
+
+    driver = tmp_path / "still.npz"
+    codecs.save_params(driver, HeadParams.zeros(toy.head().S, toy.head().E, 3), fps=12.5, head=toy.head())
+    pictures = []
+    for more in (["--no-refine"], ["--refiner", run / layout.AVATAR_REFINER]):
+        result = omega("reenact", made.root, driver, "--size", 128, "--keep-frames", *more)
+        assert result.exit_code == 0, result.stderr
+        folder = made.reenact / "still"
+        assert freshness.read_stage(folder)["metrics"]["refined"] is (len(more) == 2)
+        pictures.append(codecs.load_image(folder / layout.frame(1)))
+    assert (pictures[0] - pictures[1]).abs().mean() > 1e-3
+
+    what = generate(made, "--networks", "none")
+    assert [what[stage] for stage in ("splat-uv", "decode", "render")] == ["made"] * 3
+    assert codecs.load_tensors(made.gaussians / layout.VERTEX_GAUSSIANS)["colors"].shape[1] == 3
 
 
 def test_reenact_refuses_what_is_no_driver(made: Avatar, tmp_path: Path):

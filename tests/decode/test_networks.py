@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import avatar_networks as nets
 import pytest
 import torch
 
@@ -25,7 +26,6 @@ from omega_cli.render.config import RenderConfig
 from omega_cli.splat_uv.checkpoint import ENCODER
 from omega_cli.splat_uv.encoder import EncoderConfig
 from omega_cli.splat_uv.features import CHANNELS
-from tests import avatar_networks as nets
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,13 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def awake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return nets.write(tmp_path_factory.mktemp("awake"), nets.model(awake=True))
+
+
+@pytest.fixture(autouse=True)
+def omega_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if omega came without avatar networks, whatever it comes with."""
+    entries = {name: entry for name, entry in weights.registry().items() if name not in nets.NAMES}
+    monkeypatch.setattr(weights, "registry", lambda: entries)
 
 
 @pytest.fixture

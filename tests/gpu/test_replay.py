@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from omega_cli.geometry.camera import orthographic, perspective
 from omega_cli.geometry.raster import rasterize
 from omega_cli.head.assets import load_head
 from omega_cli.kernels.uv_splat import uv_splat_pyramid
+from omega_cli.render.refiner import Refiner, refine, refine_replayed
 from omega_cli.replay import Replayed
 from omega_cli.splat_uv.agreement import agreement_table
 from omega_cli.splat_uv.config import SplatUVConfig
+from omega_cli.splat_uv.encoder import Encoder
+from omega_cli.splat_uv.features import CHANNELS
 from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed, splat_replayed
 
 pytestmark = [
@@ -92,6 +96,52 @@ def test_splat_uv_never_waits_for_the_gpu():
     with never_waiting():
         splat_posed(head, *inputs)
         splat_replayed(head, *inputs)
+
+
+def test_an_encoder_is_replayed_with_its_own_weights_and_never_waits():
+    """Convolutions may choose another algorithm when recorded: the learned channels agree to TF32."""
+    head, config = SplatHead.of(load_head(device="cuda")), SplatUVConfig(uv_size=128)
+    torch.manual_seed(0)
+    nets = [Encoder().cuda().eval().requires_grad_(False) for _ in range(2)]
+    maps = []
+    for net in nets:
+        for seed in range(4):
+            inputs = (*avatar(seed), config, net)
+            ours, plain = splat_replayed(head, *inputs), splat_posed(head, *inputs)
+            C = len(CHANNELS)
+            assert len(ours[0].features) == C + net.config.outputs
+            for a, b, near in (
+                (ours[0].features[:C], plain[0].features[:C], 1e-5),
+                (ours[0].features[C:], plain[0].features[C:], 1e-2 * plain[0].features[C:].abs().max()),
+            ):
+                assert ((a - b).abs() > near).float().mean() < 1e-3 and b.abs().mean() > 1e-3
+            torch.cuda.synchronize()
+            with never_waiting():
+                splat_posed(head, *inputs)
+                splat_replayed(head, *inputs)
+        maps.append(ours[0].features[C:])
+    assert (maps[0] - maps[1]).abs().mean() > 1e-2  # the first one's weights were not kept for the second
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(512, 512), (300, 420)])
+@pytest.mark.parametrize("over", [None, (0.9, 0.8, 0.1)])
+def test_the_refiner_draws_on_cuda_what_it_draws_on_the_cpu(size: tuple[int, int], over: tuple | None):
+    torch.manual_seed(0)
+    net = Refiner().eval().requires_grad_(False)
+    torch.nn.init.normal_(net.last.weight, std=0.05)
+    here = copy.deepcopy(net)
+    net = net.cuda()
+    for _ in range(4):
+        colours = torch.rand(*size, 32).permute(2, 0, 1)  # as gsplat gives them
+        alpha = torch.rand(size)
+        behind = None if over is None else torch.tensor(over)
+        wanted = refine(here, colours, alpha, behind)
+        cuda = colours.cuda(), alpha.cuda(), None if behind is None else behind.cuda()
+        ours = refine_replayed(net, *cuda)
+        assert (wanted - colours[:3].clamp(0, 1)).abs().mean() > 0.01  # it says something
+        assert (ours.cpu() - wanted).abs().mean() < 2e-3 and (ours.cpu() - wanted).abs().max() < 0.05
+        torch.testing.assert_close(ours, refine(net, *cuda), atol=0.02, rtol=0)
 
 
 def pyramid(values: Tensor, uv: Tensor, weight: Tensor, marks: Tensor) -> list[Tensor]:
