@@ -93,7 +93,7 @@ def run(bench: Bench, frame: Frame, output: Path) -> dict[str, str]:
     Raises OmegaError or NotPlaced where the instant cannot be measured.
     """
     home = home_of(output, frame)
-    missing = [name for name in bench.variants if not (home / slug(name) / ROWS).exists()]
+    missing = [name for name, how in bench.variants.items() if not _finished(home / slug(name) / ROWS, how)]
     if not missing:
         return {}
     shared = Meter()
@@ -127,11 +127,17 @@ def run(bench: Bench, frame: Frame, output: Path) -> dict[str, str]:
             "parts": meters[name].record() | (shared.record() if name == missing[0] else {}),
             "missing_cameras": list(frame.missing),
             "trained_on": trained,
+            "settings": bench.variants[name],
         }
         report_page.save_sheet(home / slug(name) / layout.SHEET, pairs[name])
         with folders.writing_file(home / slug(name) / ROWS) as scratch:
             scratch.write_text(json.dumps(document, indent=1))
     return lost
+
+
+def _finished(rows: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether rows are there, and of these settings."""
+    return rows.exists() and json.loads(rows.read_text()).get("settings", settings) == settings
 
 
 def _compared(

@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
+import avatar_networks
 import pytest
 import torch
 from conftest import weight_file
@@ -130,6 +131,25 @@ def test_an_ablation_starts_from_the_full_avatar_and_is_compared_with_it(
     text = (output / stage.TABLE).read_text()
     shown = re.search(r"What leaving it out changes.*?\| single view \| (\S+) ", text, re.S)
     assert shown is not None and float(shown[1]) == pytest.approx(single - full, abs=1e-4)
+
+
+def test_avatar_networks_are_measured_with_and_without(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished run without them is measured again; networks say themselves whom they were trained on."""
+    output, run = (
+        tmp_path / "run",
+        avatar_networks.write(tmp_path / "nets", avatar_networks.model(awake=True)),
+    )
+    shutil.copytree(done, output)
+    monkeypatch.setattr(stage, "ABLATIONS", {"full": {}})
+    measured(output, tiny("0358"), networks=str(run), ablations=True)
+    before = json.loads((done / layout.EVALUATED_SUMMARY).read_text())["variants"]["full"]["mean"]
+    summary = json.loads((output / layout.EVALUATED_SUMMARY).read_text())
+    found = {name: variant["mean"] for name, variant in summary["variants"].items()}
+    assert found["no avatar network"] == before
+    assert len({found[name]["head.psnr"] for name in ("full", "raw", "no avatar network")}) == 3
+    assert set(avatar_networks.NAMES.values()) <= set(summary["contaminated"]["0358"])
 
 
 def test_another_protocol_does_not_mix_in(done: Path) -> None:
