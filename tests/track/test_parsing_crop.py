@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from omega_cli.avatar import layout
-from omega_cli.track import crop, parsing
+from omega_cli.track import crop, parsing, parsing_bisenet
 from omega_cli.track.landmarks import Face
 from omega_cli.track.observe import SIZE
 
@@ -12,19 +12,19 @@ from omega_cli.track.observe import SIZE
 def test_labels_are_those_of_the_contract():
     for number, name in enumerate(layout.PARSING_LABELS):
         assert getattr(parsing, name.upper()) == number
-    assert sorted(set(parsing._OUR_LABEL)) == list(range(parsing.LABELS))
+    assert sorted(set(parsing_bisenet._OUR_LABEL)) == list(range(parsing.LABELS))
 
 
 def test_folding_norms_changes_no_number_and_every_pixel_is_a_distribution():
     torch.manual_seed(0)
-    plain = parsing.FaceParser().eval()
+    plain = parsing_bisenet.BiSeNet().eval()
     for module in plain.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     state = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
     state["conv_out16.training_only"] = torch.zeros(1)
-    folded = parsing.FaceParser.from_state(state)
+    folded = parsing_bisenet.BiSeNet.from_state(state)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     rgb = torch.rand(3, 64, 96)
     before, after = plain(rgb), folded(rgb)

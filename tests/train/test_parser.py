@@ -96,13 +96,50 @@ def test_a_photograph_allows_what_landmarks_and_matte_know():
 
     assert at(40, 40) == {"background"} and at(5, 5) == set() and at(5, 280) == set()
     assert of(13, 0) == {"upper_lip"} and of(14, 17) == {"lower_lip"} and of(1, 2) == {"nose"}
-    assert of(159, 145) == {"eyes", "glasses"} and "brows" in of(52, 105) and "skin" not in of(52, 105)
-    assert of(200) == {"skin"} and of(50, 101) == {"skin", "glasses"} and {"hair", "skin"} <= of(151)
-    above = at(144, one.points[10, 1] - 14)
-    assert "hair" in above and "hat" in above and "neck" not in above and "background" not in above
+    assert of(159, 145) == {"eyes", "glasses"} and of(52, 105) == {"brows", "glasses"}
+    assert of(200) == {"skin"} and of(50, 101) == {"skin", "glasses"}
+    assert of(9, 107, 336) <= {"skin", "glasses"}  # skin of whatever colour, this far inside
+    assert at(144, one.points[10, 1] - 14) == set()  # one grey for all: a bald head, or grey hair
     assert at(144, 280) == {"neck", "necklace", "cloth", "hair"}
     assert (bits[~one.photo] == 0).all()
     assert partial.credible(one) and not partial.credible(replace(one, matte=0.5 * one.matte))
+
+
+def painted(fringe: bool) -> tuple[pack.Portrait, float]:
+    """`portrait` with dark hair down to a line (its row), lit from one side, a shirt of the hair's colour."""
+    one = portrait()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: pack.SIDE, : pack.SIDE]
+    brows = float(one.points[[105, 334], 1].min())
+    line = brows + 6 if fringe else one.points[10, 1] + 8.0
+    skin, hair = np.array([200.0, 150, 125]), np.array([60.0, 45, 38])
+    dark = (y < line) | (y > 240)
+    rgb = np.where(dark[..., None], hair, skin) * (0.55 + 0.5 * x / pack.SIDE)[..., None]
+    rgb = (rgb + rng.normal(0, 4, rgb.shape)).clip(0, 255).astype(np.uint8)
+    return replace(one, rgb=rgb), line
+
+
+def test_colours_find_the_hairline_and_a_fringe():
+    one, line = painted(False)
+    bits = partial.allowed_labels(one)
+    top, forehead = bits[int(line) - 14, 120:168], bits[int(line) + 8, 120:168]
+    glasses = partial.bits(labels.GLASSES)
+    assert (top == partial.bits(labels.HAIR, labels.HAT)).all()
+    assert (forehead & ~glasses == 1 << labels.SKIN).all()
+    assert not (bits[250:] >> labels.HAIR & 1).any()  # a shirt of that colour hangs on no hair
+    fringed, line = painted(True)
+    bits = partial.allowed_labels(fringed)
+    hair = partial.bits(labels.HAIR, labels.HAT)
+    assert (bits[int(line) - 14, 120:168] & ~glasses == hair).mean() > 0.6
+    x, y = fringed.points[[52, 105]].mean(0).astype(int)
+    assert bits[y, x] == 0  # whether brows show through it is not known
+
+
+def test_colours_do_not_tell_hair_of_the_skins_colour_from_skin():
+    one = replace(portrait(), rgb=painted(False)[0].rgb)
+    same = replace(one, rgb=np.where(one.rgb.max(2, keepdims=True) < 1, 0, one.rgb[150:151]))
+    odds, told = partial.skin_or_hair(same, partial._places(same))
+    assert not told and float(odds.min()) == 0 and float(odds.max()) > partial.CLEAR
 
 
 def test_the_loss_is_the_probability_of_the_allowed_set():

@@ -1,18 +1,23 @@
-"""What is sure about a photograph without any parser: matte and landmarks allow some labels in each pixel.
+"""What is sure about a photograph without any parser: matte, landmarks and colours allow some labels in
+each pixel.
 
 Allowed labels are bits: a pixel's number is the sum of 2^label over the labels that it may bear; 0 says
-nothing, and costs nothing in training.
+nothing, and costs nothing in training. A set of two common labels teaches little, and a network that is
+taught many such sets settles on one of the two everywhere: so colours decide between skin and hair where
+they can (`colours`), and where they cannot nothing is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from omega_cli.head.landmarks import FACE_OVAL
 from omega_cli.track import parsing as labels
+from omega_cli.train.parser import colours
 from omega_cli.train.parser.pack import Portrait
 
 # MediaPipe's contours as closed polygons: right and left of the subject
@@ -33,8 +38,13 @@ LOWER_LIP = _OUTER_LOW + _INNER_LOW[::-1]
 INNER_MOUTH = _INNER_UP + _INNER_LOW[::-1]
 NOSE = (168, 122, 196, 236, 198, 209, 49, 48, 64, 98, 97, 2, 326, 327, 294, 278, 279, 429, 420, 456, 419, 351)
 CHIN_PATCH = (32, 194, 18, 418, 262, 396, 175, 171)  # beards are skin, as in the studio
+CHEEKS = ((116, 117, 118, 119, 100, 142, 203, 206, 207, 187, 123),
+          (345, 346, 347, 348, 329, 371, 423, 426, 427, 411, 352))  # fmt: skip
 CHIN, NOSE_TIP = 152, 1
-_SURE, _NOT = 0.9, 0.08  # of the matte: a person, and none
+_SURE, _NOT = 0.7, 0.08  # of the matte: a person, and none
+_SHOULDERS = 0.1  # face heights below the chin
+CLEAR = 4.0  # nats for skin or hair that decide  # ours
+_PLACE, _PLACE_MOST = 40.0, 5.0  # nats of prior per face height inside the oval, and at most  # ours
 
 
 def bits(*allowed: int) -> int:
@@ -43,19 +53,28 @@ def bits(*allowed: int) -> int:
 
 EVERY = bits(*range(labels.LABELS))
 PERSON = EVERY - bits(labels.BACKGROUND)
-_ABOVE = bits(labels.HAIR, labels.HAT, labels.SKIN)
-_BESIDE = bits(
-    labels.HAIR,
-    labels.HAT,
-    labels.GLASSES,
-    labels.SKIN,
-    labels.EARS,
-    labels.EARRING,
-    labels.NECK,
-    labels.CLOTH,
-)
-_BELOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH, labels.HAIR, labels.SKIN, labels.EARRING)
-_LOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH, labels.HAIR)
+_TOP = bits(labels.HAIR, labels.HAT)
+_BARE_BESIDE = bits(labels.SKIN, labels.EARS, labels.EARRING)
+_BELOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Of one portrait. size: the face's height, px; down, across [S, S]: px along the head's axis, and from
+    it; oval [S, S] bool: FACE_OVAL filled; inside [S, S]: px from its border, negative outside; solid: surely
+    a person; near: eyes, brows, nose and mouth with a rim; eyes, brows, nose, chin: their `down`."""
+
+    size: float
+    down: np.ndarray
+    across: np.ndarray
+    oval: np.ndarray
+    inside: np.ndarray
+    solid: np.ndarray
+    near: np.ndarray
+    eyes: float
+    brows: float
+    nose: float
+    chin: float
 
 
 def credible(portrait: Portrait) -> bool:
@@ -66,54 +85,123 @@ def credible(portrait: Portrait) -> bool:
 
 def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     """The labels that each pixel may bear. What is near any border of knowledge stays open."""
-    points = portrait.points
-    size = float(np.linalg.norm(points[10] - points[CHIN]))  # the face's height, px
     out = np.zeros(portrait.matte.shape, np.int32)
-    person, other = portrait.matte > _SURE, portrait.matte < _NOT
-    rim = max(1, round(0.03 * size))
-    out[_shrunk(other, 2 * rim)] = bits(labels.BACKGROUND)
-    down, along = _height(portrait, size)
-    solid = _shrunk(person, rim)
-    oval = _filled(out.shape, points, FACE_OVAL)
-    outside = solid & ~_grown(oval, round(0.05 * size))
-    eyes, chin = _level(points, EYES[0] + EYES[1], down, along), _level(points, (CHIN,), down, along)
-    y = down
-    out[outside & (y < eyes)] = _ABOVE
-    out[outside & (y >= eyes - 0.1 * size) & (y < chin)] = _BESIDE
-    out[outside & (y >= chin)] = _BELOW
-    out[outside & (y >= chin + 0.25 * size)] = _LOW
-    far = solid & ~_grown(oval, round(0.25 * size)) & (y < eyes)
-    out[far] = bits(labels.HAIR, labels.HAT)
-    _face(out, portrait, oval, size, y, eyes)
+    at = _places(portrait)
+    rim = max(1, round(0.03 * at.size))
+    # mattes lose shoulders, so what is no person is only known higher up
+    empty = _shrunk(portrait.matte < _NOT, 2 * rim) & (at.down < at.chin + _SHOULDERS * at.size)
+    out[empty] = bits(labels.BACKGROUND)
+    odds, told = skin_or_hair(portrait, at)
+    skin, hair = odds > CLEAR, hanging(odds < -CLEAR, at)
+    _around(out, at, skin, hair, told)
+    _face(out, portrait, at, skin, hair)
     out[~portrait.photo] = 0
     return out
 
 
-def _face(
-    out: np.ndarray, portrait: Portrait, oval: np.ndarray, size: float, y: np.ndarray, eyes: float
-) -> None:
-    """The face's own parts, in place."""
-    points, shape = portrait.points, out.shape
-    parts = [*EYES, *BROWS, NOSE, UPPER_LIP, LOWER_LIP, INNER_MOUTH]
+def _places(portrait: Portrait) -> _Places:
+    points, shape = portrait.points, portrait.matte.shape
+    size = float(np.linalg.norm(points[10] - points[CHIN]))
+    axis = (points[CHIN] - points[10]) / max(size, 1e-6)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
+    oval = _filled(shape, points, FACE_OVAL)
+    far = [cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 5) for m in (oval, ~oval)]
     near = np.zeros(shape, bool)
-    for part in parts:
-        near |= _grown(_filled(shape, points, part), max(2, round(0.025 * size)))
-    inner, deep = _shrunk(oval, round(0.04 * size)), _shrunk(oval, round(0.14 * size))
-    bare = inner & ~near
-    out[inner & (out == 0)] = PERSON
+    for part in (*EYES, *BROWS, NOSE, UPPER_LIP, LOWER_LIP, INNER_MOUTH):
+        near |= _grown(_filled(shape, points, part), max(2, round(0.02 * size)))
+    centre = points[list(FACE_OVAL)].mean(0)
+
+    def level(*of: int) -> float:
+        return float(points[list(of)].mean(0) @ axis)
+
+    return _Places(
+        size, x * axis[0] + y * axis[1], (x - centre[0]) * axis[1] - (y - centre[1]) * axis[0], oval,
+        far[0] - far[1], _shrunk(portrait.matte > _SURE, max(1, round(0.03 * size))), near,
+        level(*EYES[0], *EYES[1]), level(*BROWS[0], *BROWS[1]), level(NOSE_TIP), level(CHIN),
+    )  # fmt: skip
+
+
+def skin_or_hair(portrait: Portrait, at: _Places) -> tuple[np.ndarray, bool]:
+    """(odds [S, S] in nats, whether colours tell). Positive where the colour says skin rather than hair, and,
+    above the eyes, the place too. Where hair cannot be told from skin (a bald head, hair of the skin's
+    colour) only the place inside the oval counts."""
+    above = at.down < at.eyes
+    place = np.where(above, np.clip(_PLACE * at.inside / at.size, -_PLACE_MOST, _PLACE_MOST), 0.0)
+    lab = colours.lab_of(portrait.rgb)
+    seen = portrait.photo
+    cheeks = np.zeros_like(at.oval)
+    for part in (*CHEEKS, NOSE):
+        cheeks |= _filled(at.oval.shape, portrait.points, part)
+    high = at.solid & (at.down < at.brows) & (at.inside < -0.1 * at.size) & seen
+    skin, hair = colours.learned(lab, cheeks & seen & (at.inside > 0)), colours.learned(lab, high)
+    if skin is None or hair is None:
+        return np.maximum(place, 0.0), False
+    favour = colours.favour(lab, skin, hair)
+    if float(np.median(favour[high])) > -colours.SAME:
+        return np.maximum(place, 0.0), False
+    odds = favour + place
+    forehead = (at.inside > 0.06 * at.size) & above & ~at.near & (odds > CLEAR)
+    crown = at.solid & above & (at.inside < 0) & (odds < -CLEAR)
+    skin, hair = colours.learned(lab, (cheeks | forehead) & seen), colours.learned(lab, crown & seen)
+    if skin is not None and hair is not None:  # lit foreheads are seen now, and hair close to the face
+        odds = colours.favour(lab, skin, hair) + place
+    return cv2.GaussianBlur(odds, (0, 0), max(0.8, 0.012 * at.size)), True
+
+
+def hanging(hair: np.ndarray, at: _Places) -> np.ndarray:  # bool [S, S], both
+    """What of the hair's colour hangs together with hair above the eyes: a dark collar does not."""
+    _, part = cv2.connectedComponents((hair & at.solid).astype(np.uint8), connectivity=4)
+    high = np.unique(part[(at.down < at.eyes) & (part > 0)])
+    return np.isin(part, high)
+
+
+def _around(out: np.ndarray, at: _Places, skin: np.ndarray, hair: np.ndarray, told: bool) -> None:
+    """Hair, ears, neck and cloth, in place."""
+    y, size = at.down, at.size
+    outside = at.solid & (at.inside < -0.03 * size)
+    above, below = outside & (y < at.eyes), outside & (y >= at.chin)
+    beside = outside & (y >= at.eyes) & (y < at.chin)
+    out[above & hair] = _TOP
+    # a forehead goes on above the oval, a temple's skin may be an ear
+    out[above & skin & (y < at.brows)] = bits(labels.SKIN)
+    out[above & skin & (y >= at.brows)] = _BARE_BESIDE
+    out[beside & hair] = bits(labels.HAIR)
+    out[beside & hair & (y >= at.nose) & (abs(at.across) > 0.75 * size)] = bits(labels.HAIR, labels.CLOTH)
+    out[beside & skin] = _BARE_BESIDE
+    out[beside & skin & (y >= at.nose)] |= bits(labels.NECK)
+    for side in (at.across < 0, at.across >= 0):
+        # hair that reaches the chin may go on below it
+        half = beside & (y > at.nose) & side
+        long = (half & (hair if told else ~skin)).sum() > 0.012 * size**2
+        out[below & side] = _BELOW | (bits(labels.HAIR) if long else 0)
+        if told:
+            out[below & side & ~hair] = _BELOW
+    column = abs(at.across) < 0.28 * size
+    out[below & skin & column & (y < at.chin + 0.3 * size)] = bits(labels.NECK)
+    out[below & (abs(at.across) > 0.75 * size) & (out == _BELOW)] = bits(labels.CLOTH)
+
+
+def _face(out: np.ndarray, portrait: Portrait, at: _Places, skin: np.ndarray, hair: np.ndarray) -> None:
+    """The face's own parts, in place. What spectacles may cover allows them too."""
+    points, shape, size, y = portrait.points, out.shape, at.size, at.down
+    bare = (at.inside > 0.03 * size) & ~at.near
+    lower = y > at.nose
     glasses = bits(labels.GLASSES)
-    lower = y > _level(points, (NOSE_TIP,), y, None)
-    worn = np.where((y > eyes - 0.22 * size) & ~lower, glasses, 0)  # where spectacles sit
-    out[bare & (y < eyes)] = bits(labels.SKIN, labels.HAIR, labels.HAT)
-    out[bare & (y >= eyes)] = bits(labels.SKIN, labels.HAIR)
-    out[bare & deep & (y < eyes)] = bits(labels.SKIN, labels.HAIR)
-    out[bare & deep & (y >= eyes)] = bits(labels.SKIN)
-    out[bare] |= worn[bare]
-    out[_filled(shape, points, CHIN_PATCH) & ~near] = bits(labels.SKIN)
+    worn = np.where((y > at.eyes - 0.22 * size) & ~lower, glasses, 0)  # where spectacles sit
+    out[bare & (y < at.eyes) & skin] = bits(labels.SKIN)
+    out[bare & (y < at.eyes) & hair] = _TOP
+    out[bare & (y >= at.eyes) & skin] = bits(labels.SKIN)
+    out[bare & (y >= at.eyes) & ~lower & hair & (at.inside < 0.14 * size)] = bits(labels.HAIR)
+    out[bare & (y >= at.eyes) & (at.inside > 0.14 * size)] = bits(labels.SKIN)
+    out[bare & lower & (at.inside > 0.06 * size)] = bits(labels.SKIN)
+    out[bare & (out > 0)] |= worn[bare & (out > 0)]
+    out[_filled(shape, points, CHIN_PATCH) & ~at.near] = bits(labels.SKIN)
     edge = max(1, round(0.012 * size))
+    forehead = (at.inside > 0.1 * size) & ~at.near & (y < at.brows) & (y > at.brows - 0.15 * size)
+    fringe = bool(forehead.any()) and float(hair[forehead].mean()) > 0.25
     for part in BROWS:
-        brow = bits(labels.BROWS, labels.HAIR) | glasses
-        out[_shrunk(_filled(shape, points, part), edge)] = brow
+        brow = _shrunk(_filled(shape, points, part), edge)
+        out[brow] = 0 if fringe else bits(labels.BROWS) | glasses
     for part in EYES:
         out[_shrunk(_filled(shape, points, part), edge)] = bits(labels.EYES) | glasses
     nose = _shrunk(_filled(shape, points, NOSE), round(0.02 * size))
@@ -122,22 +210,6 @@ def _face(
     for part, label in ((UPPER_LIP, labels.UPPER_LIP), (LOWER_LIP, labels.LOWER_LIP)):
         out[_shrunk(_filled(shape, points, part), edge)] = bits(label)
     out[_shrunk(_filled(shape, points, INNER_MOUTH), edge)] = bits(labels.MOUTH_INSIDE)
-
-
-def _height(portrait: Portrait, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """How far down the head's own axis each pixel lies [S, S] px, and that axis [2]."""
-    axis = (portrait.points[CHIN] - portrait.points[10]) / max(size, 1e-6)
-    y, x = np.mgrid[: portrait.matte.shape[0], : portrait.matte.shape[1]].astype(np.float32) + 0.5
-    return x * axis[0] + y * axis[1], axis
-
-
-def _level(points: np.ndarray, of: Iterable[int], down: np.ndarray, axis: np.ndarray | None) -> float:
-    """`down` at the mean of some landmarks."""
-    x, y = points[list(of)].mean(0)
-    if axis is not None:
-        return float(x * axis[0] + y * axis[1])
-    row, column = (int(np.clip(v, 0, n - 1)) for v, n in ((y, down.shape[0]), (x, down.shape[1])))
-    return float(down[row, column])
 
 
 def _filled(shape: tuple[int, ...], points: np.ndarray, contour: Iterable[int]) -> np.ndarray:
