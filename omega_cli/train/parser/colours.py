@@ -15,6 +15,7 @@ FLOOR = (9.0, 2.5, 3.0)  # smallest deviation of L*, a*, b* within a model  # ou
 MODES = 3  # of a model: lit, half lit, in shadow
 FEWEST = 30  # pixels that a model is learned from
 SAME = 4.0  # nats: where hair's own pixels favour hair by less in the median, colours do not tell  # ours
+SMOOTH, ALIKE = 0.5, 0.45  # a bare crown: detail beside the forehead's, share of the skin's colour  # ours
 MOST = 12.0  # nats at most from one pixel's colour
 
 
@@ -68,3 +69,16 @@ def favour(lab: np.ndarray, skin: Model, other: Model) -> np.ndarray:  # [S, S] 
     """How much more likely a pixel's colour is as skin than as the other: positive is skin."""
     apart = skin.log_density(lab) - other.log_density(lab)
     return np.clip(apart, -MOST, MOST).astype(np.float32)
+
+
+def bare(rgb: np.ndarray, skin: np.ndarray, forehead: np.ndarray, crown: np.ndarray) -> bool:
+    """Whether a head is bald: what is above the face has the skin's colour and less detail than the forehead,
+    where hair has more. Masks [S, S] bool."""
+    model = learned(lab_of(rgb), skin)
+    if model is None or not (crown.any() and forehead.any()):
+        return False
+    fit = model.log_density(lab_of(rgb))
+    light = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 0]
+    detail = abs(light - cv2.GaussianBlur(light, (0, 0), 1.5))
+    alike = float((fit[crown] > np.quantile(fit[skin], 0.1)).mean())
+    return alike > ALIKE and float(np.median(detail[crown])) < SMOOTH * float(np.median(detail[forehead]))

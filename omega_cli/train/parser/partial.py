@@ -43,6 +43,7 @@ CHEEKS = ((116, 117, 118, 119, 100, 142, 203, 206, 207, 187, 123),
 CHIN, NOSE_TIP = 152, 1
 _SURE, _NOT = 0.7, 0.08  # of the matte: a person, and none
 _SHOULDERS = 0.1  # face heights below the chin
+_FOREIGN = 6.0  # nats less likely as skin than the oddest parts of the cheeks  # ours
 CLEAR = 4.0  # nats for skin or hair that decide  # ours
 _PLACE, _PLACE_MOST = 40.0, 5.0  # nats of prior per face height inside the oval, and at most  # ours
 
@@ -55,7 +56,6 @@ EVERY = bits(*range(labels.LABELS))
 PERSON = EVERY - bits(labels.BACKGROUND)
 _TOP = bits(labels.HAIR, labels.HAT)
 _BARE_BESIDE = bits(labels.SKIN, labels.EARS, labels.EARRING)
-_BELOW = bits(labels.NECK, labels.NECKLACE, labels.CLOTH)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,16 @@ class _Places:
     chin: float
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """odds [S, S] nats: positive where the colour says skin rather than hair, and, above the eyes, the place
+    too; told: whether colours tell; foreign [S, S] bool: surely not of the skin's colour."""
+
+    odds: np.ndarray
+    told: bool
+    foreign: np.ndarray
+
+
 def credible(portrait: Portrait) -> bool:
     """Whether the matte holds the face: else it cut out something else, or nothing."""
     oval = _filled(portrait.matte.shape, portrait.points, FACE_OVAL)
@@ -91,8 +101,8 @@ def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     # mattes lose shoulders, so what is no person is only known higher up
     empty = _shrunk(portrait.matte < _NOT, 2 * rim) & (at.down < at.chin + _SHOULDERS * at.size)
     out[empty] = bits(labels.BACKGROUND)
-    odds, told = skin_or_hair(portrait, at)
-    skin, hair = odds > CLEAR, hanging(odds < -CLEAR, at)
+    told = skin_or_hair(portrait, at)
+    skin, hair = told.odds > CLEAR, hanging(told.odds < -CLEAR, at)
     _around(out, at, skin, hair, told)
     _face(out, portrait, at, skin, hair)
     out[~portrait.photo] = 0
@@ -121,31 +131,34 @@ def _places(portrait: Portrait) -> _Places:
     )  # fmt: skip
 
 
-def skin_or_hair(portrait: Portrait, at: _Places) -> tuple[np.ndarray, bool]:
-    """(odds [S, S] in nats, whether colours tell). Positive where the colour says skin rather than hair, and,
-    above the eyes, the place too. Where hair cannot be told from skin (a bald head, hair of the skin's
-    colour) only the place inside the oval counts."""
+def skin_or_hair(portrait: Portrait, at: _Places) -> Evidence:
+    """Where hair cannot be told from skin (hair of the skin's colour, a bald head) only the place counts:
+    inside the oval, and above it where it is as smooth as the forehead as well."""
     above = at.down < at.eyes
     place = np.where(above, np.clip(_PLACE * at.inside / at.size, -_PLACE_MOST, _PLACE_MOST), 0.0)
-    lab = colours.lab_of(portrait.rgb)
-    seen = portrait.photo
+    lab, seen = colours.lab_of(portrait.rgb), portrait.photo
     cheeks = np.zeros_like(at.oval)
     for part in (*CHEEKS, NOSE):
         cheeks |= _filled(at.oval.shape, portrait.points, part)
+    cheeks &= seen & (at.inside > 0)
     high = at.solid & (at.down < at.brows) & (at.inside < -0.1 * at.size) & seen
-    skin, hair = colours.learned(lab, cheeks & seen & (at.inside > 0)), colours.learned(lab, high)
-    if skin is None or hair is None:
-        return np.maximum(place, 0.0), False
-    favour = colours.favour(lab, skin, hair)
-    if float(np.median(favour[high])) > -colours.SAME:
-        return np.maximum(place, 0.0), False
-    odds = favour + place
+    skin, hair = colours.learned(lab, cheeks), colours.learned(lab, high)
+    if skin is None:
+        return Evidence(np.maximum(place, 0.0), False, np.zeros_like(at.oval))
+    fit = skin.log_density(lab)
+    foreign = fit < np.quantile(fit[cheeks], 0.02) - _FOREIGN
+    odds = place if hair is None else colours.favour(lab, skin, hair) + place
+    if hair is None or float(np.median((odds - place)[high])) > -colours.SAME:
+        forehead = (at.inside > 0.1 * at.size) & (at.down < at.brows) & ~at.near & seen
+        crown = above & at.solid & (at.inside > -0.2 * at.size) & (at.inside <= 0)
+        bare = hair is not None and colours.bare(portrait.rgb, cheeks | forehead, forehead, high)
+        return Evidence(np.where(crown & bare, _PLACE_MOST, np.maximum(place, 0.0)), False, foreign)
     forehead = (at.inside > 0.06 * at.size) & above & ~at.near & (odds > CLEAR)
     crown = at.solid & above & (at.inside < 0) & (odds < -CLEAR)
-    skin, hair = colours.learned(lab, (cheeks | forehead) & seen), colours.learned(lab, crown & seen)
-    if skin is not None and hair is not None:  # lit foreheads are seen now, and hair close to the face
-        odds = colours.favour(lab, skin, hair) + place
-    return cv2.GaussianBlur(odds, (0, 0), max(0.8, 0.012 * at.size)), True
+    lit, close = colours.learned(lab, cheeks | (forehead & seen)), colours.learned(lab, crown & seen)
+    if lit is not None and close is not None:  # lit foreheads are seen now, and hair close to the face
+        odds = colours.favour(lab, lit, close) + place
+    return Evidence(cv2.GaussianBlur(odds, (0, 0), max(0.8, 0.012 * at.size)), True, foreign)
 
 
 def hanging(hair: np.ndarray, at: _Places) -> np.ndarray:  # bool [S, S], both
@@ -155,7 +168,7 @@ def hanging(hair: np.ndarray, at: _Places) -> np.ndarray:  # bool [S, S], both
     return np.isin(part, high)
 
 
-def _around(out: np.ndarray, at: _Places, skin: np.ndarray, hair: np.ndarray, told: bool) -> None:
+def _around(out: np.ndarray, at: _Places, skin: np.ndarray, hair: np.ndarray, told: Evidence) -> None:
     """Hair, ears, neck and cloth, in place."""
     y, size = at.down, at.size
     outside = at.solid & (at.inside < -0.03 * size)
@@ -169,16 +182,16 @@ def _around(out: np.ndarray, at: _Places, skin: np.ndarray, hair: np.ndarray, to
     out[beside & hair & (y >= at.nose) & (abs(at.across) > 0.75 * size)] = bits(labels.HAIR, labels.CLOTH)
     out[beside & skin] = _BARE_BESIDE
     out[beside & skin & (y >= at.nose)] |= bits(labels.NECK)
-    for side in (at.across < 0, at.across >= 0):
-        # hair that reaches the chin may go on below it
-        half = beside & (y > at.nose) & side
-        long = (half & (hair if told else ~skin)).sum() > 0.012 * size**2
-        out[below & side] = _BELOW | (bits(labels.HAIR) if long else 0)
-        if told:
-            out[below & side & ~hair] = _BELOW
+    # a neck in shadow is of no known colour: where one may be, only skin's own colour says something
     column = abs(at.across) < 0.28 * size
-    out[below & skin & column & (y < at.chin + 0.3 * size)] = bits(labels.NECK)
-    out[below & (abs(at.across) > 0.75 * size) & (out == _BELOW)] = bits(labels.CLOTH)
+    out[below & ~told.foreign & column & (y < at.chin + 0.3 * size)] = bits(labels.NECK)
+    no_neck = below & told.foreign & ((abs(at.across) > 0.42 * size) | (y > at.chin + 0.45 * size))
+    for side in (at.across < 0, at.across >= 0):
+        half = beside & (y > at.nose) & side  # hair that reaches the chin may go on below it
+        long = (half & (hair if told.told else ~skin)).sum() > 0.012 * size**2
+        may_be_hair = (hair if told.told else np.ones_like(hair)) & long
+        out[no_neck & side] = bits(labels.CLOTH)
+        out[no_neck & side & may_be_hair] = bits(labels.CLOTH, labels.HAIR)
 
 
 def _face(out: np.ndarray, portrait: Portrait, at: _Places, skin: np.ndarray, hair: np.ndarray) -> None:
