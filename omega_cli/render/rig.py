@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -41,8 +42,9 @@ def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
     )
 
 
+@functools.lru_cache(maxsize=4)
 def hem_edges(head: HeadModel) -> Tensor:  # [n, 2] long
-    """The open edge of the neck: edges of one face only, on the skin's lower part."""
+    """The open edge of the neck: edges of one face only, on the skin's lower part. Once for each head."""
     sides = torch.cat([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]])
     pairs, count = sides.sort(1).values.unique(dim=0, return_counts=True)
     low = head.v_template[:, 1] < (head.J_regressor[1] @ head.v_template)[1]
