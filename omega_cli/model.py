@@ -113,7 +113,10 @@ class OmegaModel(nn.Module):
     ) -> Avatar:
         """Decode: both branches, bound to the canonical mesh."""
         shaped = self.head.canonical(params.betas, offsets)
-        changes = learned_change(self.decoder, base, self.layout, uv_map.features, uv_map.weight, identity)
+        with _halved(base.texture):
+            changes = learned_change(
+                self.decoder, base, self.layout, uv_map.features, uv_map.weight, identity
+            )
         made = refine_decoded(base, *changes, shaped, self.head.faces)
         bound = BoundGaussians.bind(
             made.uv, made.face_index, made.barycentric, made.vertex, shaped, self.head.faces
@@ -127,8 +130,14 @@ class OmegaModel(nn.Module):
         seen = render(posed, camera)
         alpha = seen.alpha[None]
         raw = seen.image[:3] + (1 - alpha) * background[:, None, None]
-        refined = raw + self.refiner(seen.image[None], alpha[None])[0].float()
-        return Drawn(raw, refined, alpha)
+        with _halved(raw):
+            change = self.refiner(seen.image[None], alpha[None])[0]
+        return Drawn(raw, raw + change.float(), alpha)
+
+
+def _halved(like: Tensor) -> torch.autocast:
+    """bfloat16 on CUDA, as the stages run these networks."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=like.is_cuda)
 
 
 def _sha256(data: bytes) -> str:

@@ -73,6 +73,16 @@ AVATAR_DECODER = "avatar_decoder.safetensors"
 AVATAR_REFINER = "avatar_refiner.safetensors"
 RUN_PEOPLE = "people.png"
 RUN_COMPARED = "compared.png"
+RUN_SAMPLES = "samples"
+RUN_SCORED = "score"
+RUN_FAILED = "failed.json"
+RUN_CHECKPOINTS = "checkpoints"
+TRAINER_STATE = "state.pt"
+
+
+def checkpoint(step: int) -> str:
+    """The networks and the trainer's state after a step, inside a run folder's checkpoints/."""
+    return f"step-{step:07d}"
 
 
 def view_rgb(azimuth: str) -> str:

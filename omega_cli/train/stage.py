@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from omega_cli.errors import OmegaError
 from omega_cli.metrics.lpips import load_lpips
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
-from omega_cli.train import workers
-from omega_cli.train.config import PARSER_PRESETS, PRESETS, TrainConfig
+from omega_cli.train import torchrun, workers
+from omega_cli.train.config import PRESETS, TrainConfig
 from omega_cli.train.views import makers, scoring
 from omega_cli.train.views.loop import LoopConfig, train
 from omega_cli.train.views.pool import Pool
@@ -33,23 +32,24 @@ SHEET_SAMPLES = 6
 def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0, report: Report) -> Path:
     """Train and return the weights' path. Under torchrun every process trains, the first one writes."""
     config = _with_preset(config)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if config.stage == "parser":
         from omega_cli.train.parser import run as parser
 
         return parser.run(config, output, device=device, seed=seed, report=report)
-    place = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device)
+    if config.stage in ("avatar", "avatar-samples"):
+        from omega_cli.train.avatar import run as avatar
+
+        return avatar.run(config, output, device=device, seed=seed, report=report)
     if config.stage == "samples":
-        return _only_samples(config, output, seed, report)
-    if world > 1:
-        if place.type == "cuda":
-            torch.cuda.set_device(place)
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        samples = output / layout.RUN_SAMPLES
+        making = _start_makers(config, samples, output / layout.RUN_SCORED, seed)
+        return workers.watched(making, samples, "npy", config.most, report)
+    place, rank, world = torchrun.joined(device)
     torch.manual_seed(seed)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     output.mkdir(parents=True, exist_ok=True)
-    samples, scored = output / "samples", output / "score"
+    samples, scored = output / layout.RUN_SAMPLES, output / layout.RUN_SCORED
     processes = _start_makers(config, samples, scored, seed) if rank == 0 else []
     samples.mkdir(exist_ok=True)
     net = _network(config).to(place)
@@ -91,24 +91,10 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
     return output / layout.VIEW_NET
 
 
-def _only_samples(config: TrainConfig, output: Path, seed: int, report: Report) -> Path:
-    """Write samples until there are `config.most`, or until somebody stops it."""
-    samples = output / "samples"
-    processes = _start_makers(config, samples, output / "score", seed)
-    with report.progress("samples", config.most) as bar:
-        done = 0
-        while any(process.is_alive() for process in processes):
-            time.sleep(1)
-            now = sum(1 for _ in samples.glob("*.npy"))
-            bar.advance(now - done)
-            done = now
-    return samples
-
-
 def _with_preset(config: TrainConfig) -> TrainConfig:
     plain = TrainConfig()
-    presets = PARSER_PRESETS if config.stage == "parser" else PRESETS
-    chosen = {k: v for k, v in presets[config.preset].items() if getattr(config, k) == getattr(plain, k)}
+    values = PRESETS[config.stage][config.preset]
+    chosen = {k: v for k, v in values.items() if getattr(config, k) == getattr(plain, k)}
     return dataclasses.replace(config, **chosen)  # type: ignore[arg-type]
 
 

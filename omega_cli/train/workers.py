@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from omega_cli.console import Report
 
 
 def failure(folder: Path, name: str) -> Path:
@@ -42,6 +45,18 @@ def start(work: Callable[[Any, int, int], None], config: Any, count: int) -> lis
     for process in processes:
         process.start()
     return processes
+
+
+def watched(processes: list, folder: Path, suffix: str, most: int, report: Report) -> Path:
+    """Show how many files of that suffix come into the folder, until the processes end."""
+    with report.progress("samples", most) as bar:
+        done = 0
+        while any(process.is_alive() for process in processes):
+            time.sleep(1)
+            now = sum(1 for _ in folder.glob(f"*.{suffix}"))
+            bar.advance(now - done)
+            done = now
+    return folder
 
 
 def alone() -> None:

@@ -27,7 +27,7 @@ from omega_cli.train.avatar.objective import (
     target_terms,
     total,
 )
-from omega_cli.train.avatar.pool import AvatarPool, Member
+from omega_cli.train.avatar.pool import AvatarPool, Member, avatar_of
 from omega_cli.train.avatar.samples import NOVEL
 from omega_cli.train.schedule import learning_rate, mv_weight
 
@@ -53,6 +53,17 @@ class LoopConfig:
     lambdas: Lambdas = field(default_factory=Lambdas)
 
 
+class NotFinite(OmegaError):
+    """A gradient that is no number; samples: whose losses are none, else all of the step."""
+
+    def __init__(self, step: int, norm: float, samples: list[str]) -> None:
+        super().__init__(
+            f"The gradient of step {step} is {norm} (samples: {', '.join(samples)}).",
+            "Look at these samples, or go on from the last checkpoint (--resume) with a smaller --rate.",
+        )
+        self.step, self.samples = step, samples
+
+
 class Trainer:
     """Model, optimizer, averaged weights and random numbers of one process: all that a resumed run needs."""
 
@@ -62,22 +73,13 @@ class Trainer:
         self.mean = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=config.betas)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + self.rank)
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
 
     # --- one step ---------------------------------------------------------------------------------------
 
-    def avatar(self, member: Member) -> tuple[Avatar, Views]:
-        """The avatar of a sample with today's weights; its analytic part is kept."""
-        model, views = self.model, member.views()
-        photo = member.photo(model.head)
-        uv_map, identity = model.canonical_map(member.frame, member.sample.offsets, views, photo)
-        if member.base is None:
-            member.base = model.analytic(member.frame, member.sample.offsets, uv_map)
-        return model.avatar(member.frame, member.sample.offsets, uv_map, identity, member.base), views
-
     def terms(self, member: Member) -> dict[str, Tensor]:
         """Eq. 8 and 9's terms for one avatar: the mean over its drawn targets."""
-        avatar, views = self.avatar(member)
+        avatar, views = avatar_of(self.model, member)
         targets = member.sample.targets
         sums: dict[str, Tensor] = {}
         chosen = self._choose(targets.kind)
@@ -108,7 +110,7 @@ class Trainer:
             points = head.landmark_points(vertices, "ibug68")
             out = points[30] - (points[0] + points[16]) / 2  # from between the ears to the tip of the nose
             towards = camera.view_directions(points[30][None])[0]
-            if float((out * towards).sum() / out.norm()) < 0.3:
+            if not float((out * towards).sum() / out.norm()) >= 0.3:
                 return None
             return face_box(camera.project(points)[0], size)
 
@@ -126,37 +128,37 @@ class Trainer:
             group["lr"] = learning_rate(config, self.step, progress)
         self.optimizer.zero_grad(set_to_none=False)
         logged: dict[str, Tensor] = {}
-        names = []
+        losses: dict[str, Tensor] = {}
         for _ in range(config.batch):
             member = self.pool.draw(self.generator)
-            names.append(member.name)
             terms = self.terms(member)
             loss = total(terms, config.lambdas, mv_weight(progress)) / config.batch
             loss.backward()
+            losses[member.name] = loss.detach()
             for name, value in (terms | {"total": loss * config.batch}).items():
                 part = value.detach() / config.batch
                 logged[name] = logged[name] + part if name in logged else part
-        norm = self._joined_norm()
+        norm = self._joined_norm(torch.stack(list(losses.values())).sum())
         if not torch.isfinite(norm):
-            raise OmegaError(
-                f"The gradient of step {self.step} is {float(norm)} (samples {', '.join(names)}).",
-                "Look at these samples, or go on from the last checkpoint with a smaller --rate.",
-            )
+            wrong = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+            raise NotFinite(self.step, float(norm), wrong or list(losses))
         self.optimizer.step()
         self._average()
         self.step += 1
         return logged
 
-    def _joined_norm(self) -> Tensor:
-        """Average the processes' gradients, then clip."""
+    def _joined_norm(self, losses: Tensor) -> Tensor:
+        """Average the processes' gradients, then clip. The norm before; no number, in every process, where
+        the sum of any one's losses is none: |x| has the gradient 0 there."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if self.world > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters])  # type: ignore[union-attr]
-            dist.all_reduce(flat)
-            flat /= self.world
+            parts = [p.grad.flatten() for p in parameters]  # type: ignore[union-attr]
+            joined = torch.cat([*parts, losses[None]])
+            dist.all_reduce(joined)
+            flat, losses = joined[:-1] / self.world, joined[-1]
             for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
                 p.grad = part.view_as(p)
-        return torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        return torch.nn.utils.clip_grad_norm_(parameters, self.config.clip) + 0 * losses
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -175,33 +177,70 @@ class Trainer:
         return twin.requires_grad_(False)
 
     def state(self) -> dict[str, Any]:
-        """Everything but the samples, for `restore`."""
+        """Everything but the samples themselves, for `restore`: the model, its mean, the optimizer, and of
+        every process its random numbers and the names of its samples. All processes must call it."""
+        own = {"generator": self.generator.get_state(), "members": self.pool.names}
+        processes: list[Any] = [own] * self.world
+        if self.world > 1:
+            dist.all_gather_object(processes, own)
         return {
             "model": self.model.state_dict(), "mean": self.mean, "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(), "step": self.step,
+            "step": self.step, "seconds": self.seconds, "processes": processes,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        """Go on from a `state`, with the same samples in the same order. The pool must be empty.
+
+        Raises OmegaError for another number of processes or networks of other sizes.
+        """
+        if len(state["processes"]) != self.world:
+            raise OmegaError(
+                f"The run had {len(state['processes'])} processes, now it has {self.world}.",
+                "Start as many, or begin another run with --start.",
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise OmegaError(
+                "The run to go on with has networks of other sizes.", "Use the same --preset."
+            ) from error
+        own = state["processes"][self.rank]
+        self.pool.take(own["members"])
         with torch.no_grad():
             for name, value in self.mean.items():
                 value.copy_(state["mean"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.step = state["step"]
+        self.generator.set_state(own["generator"])
+        self.step, self.seconds = state["step"], state["seconds"]
 
-    def run(self, log_file: Path, on_score: Callable[[OmegaModel, int, float], None] | None = None) -> None:
-        """Train to the end of `config`; rank 0 logs every 20 steps and is scored every `score_every` s."""
+    def run(
+        self,
+        log_file: Path,
+        on_state: Callable[[dict[str, Any]], None] | None = None,
+        more: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Train to the end of `config`. Rank 0 logs every 20 steps; it hands its state to on_state every
+        `score_every` s and at the end. more: whether further samples may come.
+
+        Raises OmegaError where there are too few and none come, NotFinite for a gradient that is no number.
+        """
         config, device = self.config, next(self.model.parameters()).device
         while len(self.pool) < config.at_least:
+            come = more()
             if not self.pool.refresh():
+                if not come:
+                    raise OmegaError(
+                        f"There are {len(self.pool)} samples, the run waits for {config.at_least}.",
+                        f"See failed-*.txt in {self.pool.folder}, or set --wait-for.",
+                    )
                 time.sleep(0.5)
-        began, scored, sums, count = time.perf_counter(), 0.0, {}, 0
+        began, sums, count = time.perf_counter() - self.seconds, {}, 0
+        scored = self.seconds
         while self.step < config.steps:
             elapsed = torch.tensor(time.perf_counter() - began, device=device)
             if self.world > 1:
                 dist.broadcast(elapsed, 0)  # all stop at the same step
-            seconds = float(elapsed)
+            seconds = self.seconds = float(elapsed)
             if seconds > config.seconds:
                 break
             self.pool.refresh()
@@ -215,6 +254,12 @@ class Trainer:
                 with log_file.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
                 sums, count = {}, 0
-            if on_score is not None and self.rank == 0 and seconds - scored > config.score_every:
+            if seconds - scored > config.score_every:
                 scored = seconds
-                on_score(self.averaged(), self.step, seconds)
+                self._hand_over(on_state)
+        self._hand_over(on_state)
+
+    def _hand_over(self, on_state: Callable[[dict[str, Any]], None] | None) -> None:
+        state = self.state()
+        if on_state is not None and self.rank == 0:
+            on_state(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from omega_cli.decode.analytic import Decoded
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
+from omega_cli.model import Avatar, OmegaModel
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.splat_uv.agreement import agreement_table
@@ -28,6 +30,11 @@ class Member:
     name: str
     sample: AvatarSample
     base: Decoded | None = None
+
+    @staticmethod
+    def load(path: Path, device: torch.device | str) -> Member:
+        """Raises OmegaError where there is no such file."""
+        return Member(path.stem, moved(AvatarSample.load(path), device))
 
     @property
     def frame(self) -> HeadParams:
@@ -54,11 +61,20 @@ class Member:
         )  # fmt: skip
 
 
+def avatar_of(model: OmegaModel, member: Member) -> tuple[Avatar, Views]:
+    """A sample's avatar with the model's weights, and the views it was made of. The analytic part is kept."""
+    views = member.views()
+    known = member.frame, member.sample.offsets
+    uv_map, identity = model.canonical_map(*known, views, member.photo(model.head))
+    if member.base is None:
+        member.base = model.analytic(*known, uv_map)
+    return model.avatar(*known, uv_map, identity, member.base), views
+
+
 class AvatarPool:
     """The samples (.npz) of a folder, read as they come, up to `capacity`; further ones are left alone.
 
-    They are drawn from a shuffled list; a new file joins the next list. Drawing is repeatable where the
-    folder is complete.
+    `names` says in which order they came; a pool that `take`s these first draws the same ones again.
     """
 
     def __init__(self, folder: Path, capacity: int, device: torch.device | str) -> None:
@@ -69,14 +85,24 @@ class AvatarPool:
     def __len__(self) -> int:
         return len(self.members)
 
+    @property
+    def names(self) -> list[str]:
+        return [member.name for member in self.members]
+
     def refresh(self, most: int = 4) -> int:
         """Read up to `most` new files; how many came."""
-        fresh = sorted(p for p in self.folder.glob("*.npz") if p.name not in self._known)
+        if len(self) >= self.capacity:
+            return 0
+        fresh = sorted(p.stem for p in self.folder.glob("*.npz") if p.stem not in self._known)
         fresh = fresh[: min(most, self.capacity - len(self))]
-        for path in fresh:
-            self._known.add(path.name)
-            self.members.append(Member(path.stem, moved(AvatarSample.load(path), self.device)))
+        self.take(fresh)
         return len(fresh)
+
+    def take(self, names: Iterable[str]) -> None:
+        """Read these samples, in this order. Raises OmegaError where one is missing."""
+        for name in names:
+            self._known.add(name)
+            self.members.append(Member.load(self.folder / f"{name}.npz", self.device))
 
     def draw(self, generator: torch.Generator) -> Member:
         return self.members[int(torch.randint(len(self.members), (1,), generator=generator))]

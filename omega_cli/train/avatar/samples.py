@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,8 +67,8 @@ class AvatarSample:
 
     @staticmethod
     def load(path: Path) -> AvatarSample:
-        with np.load(path, allow_pickle=False) as z:
-            arrays = {name: torch.from_numpy(z[name]) for name in z.files}
+        """What `save` wrote. Raises OmegaError for a file that is missing or something else."""
+        arrays = {name: torch.from_numpy(array) for name, array in codecs.load_arrays(path).items()}
 
         def params(prefix: str) -> HeadParams:
             return HeadParams(**{f.name: arrays[f"{prefix}_{f.name}"] for f in fields(HeadParams)})

@@ -18,14 +18,22 @@ from omega_cli.geometry.camera import Camera, perspective
 from omega_cli.geometry.raster import rasterize
 from omega_cli.head.params import HeadParams
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
-from omega_cli.mv_diffuse.lift import View, lift_views
+from omega_cli.mv_diffuse.lift import View, head_frame, lift_views
 from omega_cli.mv_diffuse.network import ViewNet
 from omega_cli.mv_diffuse.predict import predict_views
 from omega_cli.mv_diffuse.stage import wears_a_hat
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE, AvatarSample, Targets, to_bytes
+from omega_cli.train.views.portraits import Portrait
 from omega_cli.train.views.samples import Studio, blend_sitter, studio_sitter
-from omega_cli.train.views.shots import BELOW_CHIN, Sitter, Taken, shoulder_free, without_shoulders
+from omega_cli.train.views.shots import (
+    BELOW_CHIN,
+    Sitter,
+    Taken,
+    Tracked,
+    shoulder_free,
+    without_shoulders,
+)
 
 CENTRE = (0.0, -0.01, 0.0)  # m: what novel views look at
 
@@ -60,36 +68,54 @@ class _Known:
 class AvatarStudio:
     """Makes samples on the CPU, one person at a time."""
 
-    def __init__(self, studio: Studio, net: ViewNet | None, net_size: int, plan: TargetPlan) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        net: ViewNet | None,
+        net_size: int,  # px at which it works
+        plan: TargetPlan,
+        views: MvDiffuseConfig,
+        fit: DeformFlameConfig,
+    ) -> None:
         self.studio, self.net, self.net_size, self.plan = studio, net, net_size, plan
-        self.views = MvDiffuseConfig()
-        self.fit = DeformFlameConfig()
+        self.views, self.fit = views, fit
 
     @torch.no_grad()  # not inference mode, whose tensors the fit could not use
     def sample(self, person: Person | BlendPerson, generator: torch.Generator) -> AvatarSample:
         """One photo of a person, the pipeline's view of it, and the true pictures."""
         sitter = self._sitter(person, generator)
         taken = self.studio.photographer.photograph(sitter, generator)
-        views = self._views(taken, generator)
-        fit = self._deformed(taken, views)
-        known = _Known(self.studio, views_frame(taken.params), fit)
+        views, known = self._made(taken, generator)
         shots = [self._source(known, taken)]
         shots += [self._novel(known, sitter, taken, generator) for _ in range(self.plan.novel)]
         if isinstance(person, Person):
             shots += [self._driven(known, person, taken, generator) for _ in range(self.plan.driven)]
         else:  # of a blend no landmarker scores are known: it is seen from more sides
             shots += [self._novel(known, sitter, taken, generator) for _ in range(self.plan.driven)]
-        return AvatarSample(
-            to_bytes(torch.stack([v.rgb for v in views])), to_bytes(torch.stack([v.mask for v in views])),
-            known.params, fit, taken.labels.byte(), taken.camera.K, taken.camera.viewmat,
-            _stacked(shots),
-        )  # fmt: skip
+        return _sample(views, known, taken, shots)
+
+    @torch.no_grad()
+    def portrait(self, portrait: Portrait) -> AvatarSample:
+        """A tracked photograph. Of somebody real only the photo is true."""
+        model = self.studio.sources.model
+        params, camera = head_frame(model, portrait.params, portrait.camera)
+        points = model.landmark_points(model(params).vertices[0], "ibug68")
+        taken = Tracked(
+            portrait.rgba, portrait.labels, portrait.area, params, camera, points, camera.project(points)[0]
+        )
+        views, known = self._made(taken, torch.Generator().manual_seed(0))
+        return _sample(views, known, taken, [self._source(known, taken)])
+
+    def _made(self, taken: Tracked, generator: torch.Generator) -> tuple[list[View], _Known]:
+        """What the pipeline makes of a photo: views and head."""
+        views = self._views(taken, generator)
+        return views, _Known(self.studio, views_frame(taken.params), self._deformed(taken, views))
 
     @staticmethod
     def _sitter(person: Person | BlendPerson, generator: torch.Generator) -> Sitter:
         return studio_sitter(person, generator) if isinstance(person, Person) else blend_sitter(person)
 
-    def _views(self, taken: Taken, generator: torch.Generator) -> list[View]:
+    def _views(self, taken: Tracked, generator: torch.Generator) -> list[View]:
         """As `omega mv-diffuse` makes them."""
         model, config = self.studio.sources.model, self.views
         lift = lift_views(
@@ -102,7 +128,7 @@ class AvatarStudio:
         photo = taken.rgba, taken.labels, taken.camera, taken.points
         return predict_views(self.net, lift.views, *photo, self.net_size)
 
-    def _deformed(self, taken: Taken, views: list[View]) -> Tensor:  # [V, 3] m
+    def _deformed(self, taken: Tracked, views: list[View]) -> Tensor:  # [V, 3] m
         """Offsets as `omega deform-flame` finds them."""
         cut = [(v.camera, F.normalize(_encoded(v.normal), dim=0).clone(), v.mask.clone()) for v in views]
         with torch.enable_grad():
@@ -112,7 +138,7 @@ class AvatarStudio:
             )  # fmt: skip
         return fit.offsets.detach()
 
-    def _source(self, known: _Known, taken: Taken) -> Targets:
+    def _source(self, known: _Known, taken: Tracked) -> Targets:
         """The photo itself."""
         size = self.plan.size
         keep = shoulder_free(taken.labels[None], *known.seen(taken.params, taken.camera))
@@ -143,6 +169,14 @@ class AvatarStudio:
         """The picture as far as the avatar's mesh goes: no shoulders."""
         cut = without_shoulders(seen, *known.seen(params, camera))
         return _target(torch.cat([cut.rgb, cut.alpha], 1), torch.ones_like(cut.alpha), camera, params, kind)
+
+
+def _sample(views: list[View], known: _Known, taken: Tracked, shots: list[Targets]) -> AvatarSample:
+    return AvatarSample(
+        to_bytes(torch.stack([v.rgb for v in views])), to_bytes(torch.stack([v.mask for v in views])),
+        known.params, known.offsets, taken.labels.byte(), taken.camera.K, taken.camera.viewmat,
+        _stacked(shots),
+    )  # fmt: skip
 
 
 def _encoded(normal: Tensor) -> Tensor:

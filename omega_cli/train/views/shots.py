@@ -61,10 +61,9 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Tracked:
     """A photo as the tracker knows it: rgba [4, 512, 512], labels, area [512, 512]; params and camera, in the
-    fitted head's frame; points [68, 3] m there. What is true: the light, and the similarity from the
-    person's world to the fit's. marks [68, 2] px: the landmarks as the tracker found them."""
+    fitted head's frame; points [68, 3] m there; marks [68, 2] px: the landmarks as the tracker found them."""
 
     rgba: Tensor
     labels: Tensor
@@ -72,9 +71,15 @@ class Taken:
     params: HeadParams
     camera: Camera
     points: Tensor
+    marks: Tensor
+
+
+@dataclass(frozen=True)
+class Taken(Tracked):
+    """What is true beside it: the light, and the similarity from the person's world to the fit's."""
+
     light: Light
     to_fit: Similarity
-    marks: Tensor
 
 
 class Photographer:
@@ -107,8 +112,8 @@ class Photographer:
         params, camera_fit = self._fit(face, points68 if sitter.points478 is None else None, labels, alpha)
         fitted = self.model.landmark_points(self.model(params).vertices[0], "ibug68")
         return Taken(
-            torch.cat([rgb, alpha]), labels, area, params, camera_fit, fitted, light,
-            similarity(sitter.points68, fitted), torch.from_numpy(points68).float(),
+            torch.cat([rgb, alpha]), labels, area, params, camera_fit, fitted,
+            torch.from_numpy(points68).float(), light, similarity(sitter.points68, fitted),
         )  # fmt: skip
 
     def shoot(self, sitter: Sitter, generator: torch.Generator, jitter: float = 1.0) -> Shot:

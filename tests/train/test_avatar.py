@@ -1,0 +1,219 @@
+"""Training the avatar network: samples that survive, a loss that falls, runs that can be gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from omega_cli.data.studio.people import sample_person
+from omega_cli.errors import OmegaError
+from omega_cli.geometry.camera import perspective
+from omega_cli.head.assets import load_head
+from omega_cli.model import OmegaModel
+from omega_cli.train.avatar import checkpoints, makers, run, score
+from omega_cli.train.avatar.loop import LoopConfig, NotFinite, Trainer
+from omega_cli.train.avatar.objective import face_box
+from omega_cli.train.avatar.pool import AvatarPool, Member
+from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE, AvatarSample
+from omega_cli.train.config import PRESETS, TrainConfig
+from omega_cli.train.schedule import learning_rate, mv_weight
+from omega_cli.train.views.portraits import Portrait
+
+TINY = TrainConfig(stage="avatar", **PRESETS["avatar"]["tiny"], preset="tiny")
+SIZES = run.Sizes.of(TINY)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small tensors gain nothing from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def studio():
+    config = makers.MakerConfig(Path(), Path(), plan=SIZES.plan, views=SIZES.views, fit=SIZES.fit)
+    return makers._studio(config)
+
+
+@pytest.fixture(scope="module")
+def data(studio, tmp_path_factory) -> Path:
+    """A data folder: two people to train on, one to score on, all of the studio."""
+    folder = tmp_path_factory.mktemp("avatar")
+    names = "samples/person-11", "samples/person-12", f"score/person-{makers.FIRST_HARD}"
+    for name in names:
+        path = folder / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        seed = int(name.split("-")[1])
+        person = sample_person(seed, studio.studio.sources)
+        studio.sample(person, torch.Generator().manual_seed(seed)).save(path)
+    return folder
+
+
+def trainer(data: Path, steps: int, **changes) -> Trainer:
+    torch.manual_seed(0)
+    model = OmegaModel(load_head(), SIZES.splat, SIZES.networks)
+    values = {"rate": 2e-3, "warmup": 2, "batch": 2, "at_least": 2} | changes
+    config = LoopConfig(steps=steps, **values)
+    return Trainer(model, AvatarPool(data / "samples", 8, "cpu"), None, config)
+
+
+def test_a_sample_survives_its_file_bit_for_bit(data, tmp_path):
+    sample = AvatarSample.load(data / "samples" / "person-11.npz")
+    sample.save(tmp_path / "again.npz")
+    again = AvatarSample.load(tmp_path / "again.npz")
+
+    def same(a, b) -> None:
+        for field in dataclasses.fields(a):
+            one, other = getattr(a, field.name), getattr(b, field.name)
+            if isinstance(one, torch.Tensor):
+                assert one.dtype == other.dtype and torch.equal(one, other), field.name
+            else:
+                same(one, other)
+
+    same(sample, again)
+    assert sample.targets.kind.tolist() == [SOURCE, NOVEL, DRIVEN]
+    assert sample.rgb.shape == (6, 3, 64, 64) and sample.targets.rgba.shape == (3, 4, 64, 64)
+    with pytest.raises(OmegaError):
+        AvatarSample.load(tmp_path / "none.npz")
+
+
+def test_true_pictures_lie_where_the_untrained_avatar_is(data):
+    model = OmegaModel(load_head(), SIZES.splat, SIZES.networks)
+    found = score.score(model, [Member.load(data / "samples" / "person-12.npz", "cpu")], None)
+    assert found["raw"] == found["refined"] and set(found["raw"]["psnr"]) >= {"source", "driven", "all"}
+    assert min(found["raw"]["psnr"].values()) > 12  # a head beside its truth gives 6 to 9
+
+
+def test_a_photograph_is_its_own_and_only_target(studio):
+    model = studio.studio.sources.model
+    camera = perspective(0.0, 512, 0.2, 1.0)
+    labels = torch.ones(512, 512, dtype=torch.long)
+    portrait = Portrait("a", torch.rand(4, 512, 512), labels, labels > 0, model.zeros(), camera)
+    sample = studio.portrait(portrait)
+    assert sample.targets.kind.tolist() == [SOURCE]
+    assert torch.equal(sample.labels.long(), labels)
+
+
+def test_the_loss_falls(data):
+    teacher = trainer(data, 24, rate=5e-3, batch=1, targets=1)
+    teacher.pool.refresh()
+    people = teacher.pool.members
+
+    def psnr() -> tuple[float, float]:
+        found = score.score(teacher.model, people, None)
+        return found["raw"]["psnr"]["all"], found["refined"]["psnr"]["all"]
+
+    before = psnr()
+    for _ in range(24):
+        teacher.advance(0.0)
+    after = psnr()
+    assert after[0] > before[0] + 0.3 and after[1] > before[1] + 0.2, (before, after)
+    drawn = score.rows(teacher.averaged(), teacher.model, people[:1])
+    assert len(drawn) == 2 * len(score.COLUMNS)
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(data, tmp_path):
+    whole = trainer(data, 4)
+    whole.run(tmp_path / "a.jsonl")
+    first = trainer(data, 4)
+    first.pool.refresh()
+    for step in range(2):
+        first.advance(step / 4)
+    state = first.state()
+    folder = checkpoints.write(tmp_path, state, first.averaged().files(step=2))
+    assert checkpoints.newest(tmp_path) == folder
+    second = trainer(data, 4)
+    second.restore(checkpoints.read_state(folder))
+    assert second.pool.names == whole.pool.names and second.step == 2
+    second.run(tmp_path / "b.jsonl")
+    ends = [t.state() for t in (whole, second)]
+    for part in ("model", "mean"):
+        for name, value in ends[0][part].items():
+            assert torch.equal(value, ends[1][part][name]), name
+    files = checkpoints.read_networks(folder)
+    second.model.load(files)  # eight bits a weight: near, not equal
+    (folder / "state.pt").write_bytes(b"something else")
+    with pytest.raises(OmegaError, match="cannot be read"):
+        checkpoints.read_state(folder)
+    with pytest.raises(OmegaError, match="2 processes"):
+        trainer(data, 4).restore(state | {"processes": [1, 2]})
+
+
+def test_a_target_that_is_no_number_stops_the_run_by_name(data):
+    teacher = trainer(data, 2, batch=4)
+    teacher.pool.refresh()
+    bad = teacher.pool.members[1]
+    rgba = torch.full_like(bad.sample.targets.rgba, math.nan, dtype=torch.float32)
+    targets = dataclasses.replace(bad.sample.targets, rgba=rgba)
+    bad.sample = dataclasses.replace(bad.sample, targets=targets)
+    before = {name: p.clone() for name, p in teacher.model.named_parameters()}
+    with pytest.raises(NotFinite, match="person-12") as told:
+        teacher.advance(0.0)
+    assert isinstance(told.value, OmegaError) and told.value.samples == ["person-12"]
+    assert all(torch.equal(p, before[name]) for name, p in teacher.model.named_parameters())
+
+
+def test_too_few_samples_and_nobody_who_makes_them(data, tmp_path):
+    with pytest.raises(OmegaError, match="waits for 9"):
+        trainer(data, 2, at_least=9).run(tmp_path / "a.jsonl", more=lambda: False)
+
+
+def test_side_views_fade_and_the_rate_warms_and_falls():
+    assert mv_weight(0.0) == pytest.approx(1.0) and mv_weight(1.0) == pytest.approx(0.1)
+    assert mv_weight(0.3) > mv_weight(0.6) and mv_weight(2.0) == mv_weight(1.0)
+    config = LoopConfig(rate=1.0, warmup=10, decay_from=0.5)
+    assert learning_rate(config, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(config, 50, 0.5) == 1 and learning_rate(config, 50, 1.0) == pytest.approx(0.02)
+
+
+def test_the_box_of_a_face():
+    points = torch.tensor([[20.0, 30.0], [60.0, 40.0], [40.0, 62.0]])
+    rows_from, rows_to, columns_from, columns_to = face_box(points, 100)
+    assert rows_to - rows_from == columns_to - columns_from == 53  # 40 px wide, 15 % more at each side
+    assert columns_from <= 14 and columns_to >= 66 and rows_from <= 20 and rows_to >= 72
+    assert face_box(points - 60, 100) is None and face_box(points + torch.tensor([35.0, 0.0]), 100)[3] == 100
+
+
+def test_groups_by_azimuth():
+    groups = [score.group_of(NOVEL, perspective(a, 64, 0.2, 1.0)) for a in (0, -40, 60, -120, 150, 180)]
+    assert groups == ["front", "front", "side", "side", "back", "back"]
+    assert score.group_of(SOURCE, perspective(170.0, 64, 0.2, 1.0)) == "source"
+
+
+def test_what_is_scored_is_never_trained_on(tmp_path):
+    config = makers.MakerConfig(tmp_path, tmp_path, blends=tmp_path, score_heads=2, score_people=3)
+    names = [name for name, _, _ in makers.scored(config)]
+    assert len(names) == len(set(names)) == 2 * len(makers.HELD_OUT) + 3
+    assert len(makers.scored(dataclasses.replace(config, blends=None))) == 3
+
+
+def test_a_tiny_run_from_the_command_line(data, tmp_path, omega):
+    folder, there = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(data, there)
+    words = ["train", "--stage", "avatar", "--preset", "tiny", "--data", there, "--workers", 0,
+             "--wait-for", 2, "-o", folder, "--device", "cpu"]  # fmt: skip
+    done = omega(*words, "--steps", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(folder / "avatar_decoder.safetensors")
+    assert {p.name for p in folder.iterdir()} >= {
+        "avatar_encoder.safetensors", "avatar_decoder.safetensors", "avatar_refiner.safetensors",
+        "base.json", "checkpoints", "config.json", "metrics.jsonl", "people.png", "scores.jsonl",
+    }  # fmt: skip
+    refused = omega(*words, "--steps", 3)
+    assert refused.returncode == 1 and "--resume" in refused.stderr
+    done = omega(*words, "--steps", 3, "--resume")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3]
+    states = sorted(p.parent.name for p in folder.glob("checkpoints/*/state.pt"))
+    assert states == ["step-0000003"]
+    assert json.loads((folder / "config.json").read_text())["config"]["size"] == 64
