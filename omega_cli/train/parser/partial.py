@@ -42,7 +42,6 @@ CHEEKS = ((116, 117, 118, 119, 100, 142, 203, 206, 207, 187, 123),
           (345, 346, 347, 348, 329, 371, 423, 426, 427, 411, 352))  # fmt: skip
 CHIN, NOSE_TIP = 152, 1
 _SURE, _NOT = 0.7, 0.08  # of the matte: a person, and none
-_SHOULDERS = 0.1  # face heights below the chin
 _FOREIGN = 6.0  # nats less likely as skin than the oddest parts of the cheeks  # ours
 CLEAR = 4.0  # nats for skin or hair that decide  # ours
 _PLACE, _PLACE_MOST = 40.0, 5.0  # nats of prior per face height inside the oval, and at most  # ours
@@ -99,7 +98,7 @@ def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     at = _places(portrait)
     rim = max(1, round(0.03 * at.size))
     # mattes lose shoulders, so what is no person is only known higher up
-    empty = _shrunk(portrait.matte < _NOT, 2 * rim) & (at.down < at.chin + _SHOULDERS * at.size)
+    empty = _shrunk(portrait.matte < _NOT, 2 * rim) & (at.down < at.nose)
     out[empty] = bits(labels.BACKGROUND)
     told = skin_or_hair(portrait, at)
     skin, hair = told.odds > CLEAR, hanging(told.odds < -CLEAR, at)
