@@ -28,17 +28,18 @@ def predict_views(
     camera: Camera,  # the photo's, in the head frame
     points: Tensor,  # [68, 3] m: landmarks of the fitted head
     size: int,  # px at which the network works
+    place: torch.device | str | None = None,  # where it works; None: where the views are
 ) -> list[View]:
     """The lift with the network's residual: the same cameras, sizes and device. Deterministic."""
     lift = lift_maps(views, size)[None]
+    place = torch.device(place) if place is not None else lift.device
     photo = photo_maps(rgba.to(lift.device), labels.to(lift.device), camera, views[0].camera, points, size)[
         None
     ]
-    on_gpu = lift.is_cuda
-    net = net.to(lift.device)
-    with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-        residual = net(network_input(lift, photo))[0]
-    residual = residual.float()
+    net = net.to(place)
+    with torch.autocast("cuda", torch.bfloat16, enabled=place.type == "cuda"):
+        residual = net(network_input(lift, photo).to(place))[0]
+    residual = residual.to(lift)
     if not residual.any():
         return list(views)
     chin = views[0].camera.resized(size, size).project(points[8])[0][1]

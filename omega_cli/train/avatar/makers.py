@@ -44,6 +44,7 @@ class MakerConfig:
     plan: TargetPlan = field(default_factory=TargetPlan)
     views: MvDiffuseConfig = field(default_factory=MvDiffuseConfig)
     fit: DeformFlameConfig = field(default_factory=DeformFlameConfig)
+    device: str = "cpu"
 
 
 def scored(config: MakerConfig) -> list[tuple[str, str | int, int]]:
@@ -87,7 +88,7 @@ def _studio(config: MakerConfig) -> AvatarStudio:
         net, about = checkpoint.from_bytes(config.view_net.read_bytes(), str(config.view_net))
         net, size = net.eval(), int(str(about.get("size", 192)))
     studio = Studio(size or config.views.size, config.views.half_extent, config.blends, config.held_out)
-    return AvatarStudio(studio, net, size, config.plan, config.views, config.fit)
+    return AvatarStudio(studio, net, size, config.plan, config.views, config.fit, config.device)
 
 
 def _pick(seed: int) -> float:

@@ -64,7 +64,7 @@ class Sizes:
 def run(config: TrainConfig, output: Path, *, device: str, seed: int, report: Report) -> Path:
     """Train and return the decoder's path; encoder and refiner lie beside it. `config` has its preset."""
     sizes = Sizes.of(config)
-    making = _making(config, sizes, Path(config.data) if config.data else output, seed, report)
+    making = _making(config, sizes, Path(config.data) if config.data else output, seed, device, report)
     if config.stage == "avatar-samples":
         return workers.watched(
             makers.start(making, config.workers), making.folder, "npz", config.most, report
@@ -178,7 +178,9 @@ class Judge:
         }  # fmt: skip
 
 
-def _making(config: TrainConfig, sizes: Sizes, data: Path, seed: int, report: Report) -> makers.MakerConfig:
+def _making(
+    config: TrainConfig, sizes: Sizes, data: Path, seed: int, device: str, report: Report
+) -> makers.MakerConfig:
     learned = sizes.views.source == "omega" and config.workers > 0
     return makers.MakerConfig(
         data / layout.RUN_SAMPLES, data / layout.RUN_SCORED,
@@ -187,7 +189,7 @@ def _making(config: TrainConfig, sizes: Sizes, data: Path, seed: int, report: Re
         held_out=makers.HELD_OUT if config.hold_out else (),
         portraits=Path(config.portraits) if config.portraits else None,
         most=config.most, first_seed=FIRST_SEED * (seed + 1), score_heads=config.score_heads,
-        score_people=config.score_hair, plan=sizes.plan, views=sizes.views, fit=sizes.fit,
+        score_people=config.score_hair, plan=sizes.plan, views=sizes.views, fit=sizes.fit, device=device,
     )  # fmt: skip
 
 

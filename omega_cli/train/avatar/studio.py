@@ -76,8 +76,10 @@ class AvatarStudio:
         plan: TargetPlan,
         views: MvDiffuseConfig,
         fit: DeformFlameConfig,
+        net_place: torch.device | str = "cpu",  # the network's share of a sample is large, and small on a GPU
     ) -> None:
         self.studio, self.net, self.net_size, self.plan = studio, net, net_size, plan
+        self.net_place = net_place
         self.views, self.fit = views, fit
 
     @torch.no_grad()  # not inference mode, whose tensors the fit could not use
@@ -126,7 +128,7 @@ class AvatarStudio:
         if self.net is None or wears_a_hat(taken.labels):
             return lift.views
         photo = taken.rgba, taken.labels, taken.camera, taken.points
-        return predict_views(self.net, lift.views, *photo, self.net_size)
+        return predict_views(self.net, lift.views, *photo, self.net_size, self.net_place)
 
     def _deformed(self, taken: Tracked, views: list[View]) -> Tensor:  # [V, 3] m
         """Offsets as `omega deform-flame` finds them."""
