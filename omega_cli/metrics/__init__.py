@@ -14,6 +14,8 @@ Images are [B, 3, H, W] in [0, 1], sRGB as stored; every metric answers one numb
 Networks are loaded by `load_lpips`, `load_csim` and `load_dreamsim`, through the weights registry. A number
 of another network than the literature's never goes under the literature's bare name.
 
+For training, `lpips` and `identity` (`load_identity`: csim's networks, run by torch) have gradients.
+
 Masks. `mask` [B, 1, H, W] in [0, 1] restricts a metric to a region, by one rule for all: outside the mask
 both pictures are made black, and what is averaged is averaged over the mask alone (a soft mask weighs).
 An all-ones mask is no mask; an empty one gives NaN. See `pairs`.

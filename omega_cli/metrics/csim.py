@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.errors import OmegaError
+from omega_cli.metrics.alignment import SIDE, similarity
 from omega_cli.metrics.pairs import check_images
 
 Model = Literal["sface", "arcface"]
@@ -32,11 +33,6 @@ Embed = Callable[[np.ndarray], np.ndarray]  # aligned face [112, 112, 3] RGB, 0 
 NAMES: dict[Model, str] = {"sface": "CSIM-SFace", "arcface": "CSIM-ArcFace"}
 SFACE_SAME = 0.363
 """Cosine above which two faces are one person to SFace: the threshold that is best on LFW (OpenCV Zoo)."""
-
-SIDE = 112
-TEMPLATE = np.array(  # px in the 112² crop: eye, eye (left to right in the picture), nose, mouth corners
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)  # ArcFace's and SFace's (Deng et al. 2019)
 
 _SEARCH_SIDES = (256, 320, 384)  # px; the median over three steadies YuNet's quantised points  # ours
 _MIN_SCORE = 0.6  # YuNet's; renderings of faces score .9 and more  # ours
@@ -74,10 +70,7 @@ class FaceFinder:
 
 def align(rgb: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The face as [112, 112, 3] uint8: the similarity that takes points [5, 2] px nearest to TEMPLATE."""
-    (x, y), (one, zero) = points.T, (np.ones(5), np.zeros(5))
-    equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
-    a, b, tx, ty = np.linalg.lstsq(equations, TEMPLATE.T.reshape(-1), rcond=None)[0]
-    matrix = np.array([[a, -b, tx], [b, a, ty]])
+    matrix = similarity(torch.from_numpy(points.astype(np.float64))[None])[0].numpy()
     return cv2.warpAffine(rgb, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx_files
 import pytest
 import torch
 from conftest import weight_file
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from omega_cli import weights
 from omega_cli.errors import OmegaError
-from omega_cli.metrics.csim import SFACE_SAME, SIDE, TEMPLATE, Csim, FaceFinder, align, cosine, load_csim
+from omega_cli.metrics.alignment import SIDE, TEMPLATE
+from omega_cli.metrics.csim import SFACE_SAME, Csim, FaceFinder, align, cosine, load_csim
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_alignment_undoes_a_similarity() -> None:
     """A picture of the template, turned, scaled and moved, comes back with the points in their places."""
     turn = np.deg2rad(25)
     matrix = 2.5 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    points = TEMPLATE @ matrix.T + (150, 40)
+    points = np.array(TEMPLATE) @ matrix.T + (150, 40)
     canvas = np.zeros((500, 500, 3), np.uint8)
     for x, y in points:
         cv2.circle(canvas, (round(x * 16), round(y * 16)), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
@@ -135,45 +136,19 @@ def test_points_follow_the_picture(finder: FaceFinder, collins: Tensor) -> None:
     )
 
 
-def field(number: int, value: bytes | int) -> bytes:
-    """One field of a protobuf message."""
-
-    def varint(n: int) -> bytes:
-        return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
-
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def toy_arcface(mxnet: bool = False) -> bytes:
+def toy_arcface(mxnet: bool = False, side: int = SIDE) -> bytes:
     """A real ONNX file: mean colours of 4 × 4 tiles of the face, 48 numbers."""
-
-    def tensor(name: bytes, sides: tuple[int, ...]) -> bytes:
-        shape = b"".join(field(1, field(1, side)) for side in sides)
-        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
-
-    def node(kind: bytes, *names: bytes, extra: bytes = b"") -> bytes:
-        inputs, output = names[:-1], names[-1]
-        body = b"".join(field(1, n) for n in inputs) + field(2, output) + field(3, b"_" + output)
-        return field(1, body + field(4, kind) + extra)
-
-    def sizes(name: bytes) -> bytes:
-        return field(5, field(1, name) + field(8, 28) + field(8, 28) + field(20, 7))
-
-    def constant(name: bytes, value: float) -> bytes:
-        return field(5, field(2, 1) + field(8, name) + field(9, struct.pack("<f", value)))
-
-    start, head, values = b"data", b"", b""
+    nodes, start, values = [], "data", []
     if mxnet:
-        head = node(b"Sub", b"data", b"c0", b"minusscalar0") + node(
-            b"Mul", b"minusscalar0", b"c1", b"mulscalar0"
-        )
-        values, start = constant(b"c0", 127.5) + constant(b"c1", 0.0078125), b"mulscalar0"
-    pool = node(b"AveragePool", start, b"pooled", extra=sizes(b"kernel_shape") + sizes(b"strides"))
-    graph = head + pool + node(b"Flatten", b"pooled", b"fc1") + field(2, b"toy") + values
-    graph += field(11, tensor(b"data", (1, 3, SIDE, SIDE))) + field(12, tensor(b"fc1", (1, 48)))
-    return field(1, 8) + field(7, graph) + field(8, field(2, 13))
+        nodes = [
+            onnx_files.node("Sub", ["data", "c0"], ["_minusscalar0"]),
+            onnx_files.node("Mul", ["_minusscalar0", "c1"], ["_mulscalar0"]),
+        ]
+        values = [onnx_files.tensor("c0", np.float32(127.5)), onnx_files.tensor("c1", np.float32(1 / 128))]
+        start = "_mulscalar0"
+    nodes.append(onnx_files.node("AveragePool", [start], ["pooled"], kernel_shape=[28, 28], strides=[28, 28]))
+    nodes.append(onnx_files.node("Flatten", ["pooled"], ["fc1"]))
+    return onnx_files.model(nodes, values, {"data": (1, 3, side, side)}, {"fc1": (1, 48)})
 
 
 @pytest.mark.parametrize("mxnet", [False, True])
@@ -205,8 +180,7 @@ def test_what_is_no_face_network_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "arcface.onnx").write_bytes(b"no network")
     with pytest.raises(OmegaError, match="no ONNX file"):
         load_csim("arcface")
-    wide = toy_arcface().replace(field(1, SIDE), field(1, 96))
-    (tmp_path / "arcface.onnx").write_bytes(wide)
+    (tmp_path / "arcface.onnx").write_bytes(toy_arcface(side=96))
     with pytest.raises(OmegaError, match="no face network"):
         load_csim("arcface")
     with pytest.raises(ValueError, match="model must be one of sface, arcface"):
