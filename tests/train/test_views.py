@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from omega_cli.data.studio.light import Light, sample_light
+from omega_cli.data.studio.look import Draw
 from omega_cli.geometry.camera import perspective
 from omega_cli.geometry.similarity import similarity
 from omega_cli.head.params import HeadParams
@@ -19,7 +20,7 @@ from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.train.views import loop, samples, score, scoring
 from omega_cli.train.views.loop import LoopConfig, learning_rate
 from omega_cli.train.views.pool import Pool
-from omega_cli.train.views.shots import _all_around, _evened
+from omega_cli.train.views.shots import _all_around, _evened, _rim_noise, shoulder_free
 
 SIZE = 64
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
@@ -170,3 +171,22 @@ def test_a_tiny_run_from_the_command_line(tmp_path, omega):
     assert done.stdout.strip() == str(weights) and weights.is_file()
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["config"]["size"] == 64 and record["config"]["seconds"] == 6
+
+
+def test_a_matte_with_noise_on_its_rim_is_whole_inside_and_empty_outside():
+    alpha = torch.zeros(1, 64, 64)
+    alpha[:, 16:48, 16:48] = 1
+    for seed in range(20):
+        noisy = _rim_noise(alpha, Draw(torch.Generator().manual_seed(seed)), 1.0)
+        assert bool((noisy[:, 26:38, 26:38] == 1).all()) and not noisy[:, :6].any()
+        assert not torch.equal(noisy, alpha)
+
+
+def test_where_shoulders_are_cut_no_outline_of_them_is_left():
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[:, 20:, 4:28], labels[:, 4:12, 12:20] = 13, 1  # cloth, skin
+    mesh = torch.zeros(1, 1, 32, 32)
+    mesh[..., 4:22, 12:20] = 1
+    keep = shoulder_free(labels, mesh, 30.0)
+    assert not keep[0, 19:, 2].any() and not keep[0, 18, 5:9].any()  # the rim, drawn as half backdrop
+    assert keep[0, 4:22, 12:20].all() and keep[0, :16].all()

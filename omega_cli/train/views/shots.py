@@ -205,7 +205,8 @@ def shoulder_free(labels: Tensor, mesh: Tensor, neck_row: float) -> Tensor:
     near = F.max_pool2d(mesh, 5, 1, 2)[:, 0] > 0.1
     rows = torch.arange(mesh.shape[-2])[:, None] > neck_row
     low = torch.isin(labels, torch.tensor((CLOTH, NECK))) | (rows & (labels != HAIR))
-    return near | ~low
+    rim = F.max_pool2d(low[:, None].float(), 5, 1, 2)[:, 0] > 0  # half shoulder, half backdrop
+    return near | ~(low | (rim & (labels == 0)))
 
 
 def without_shoulders(truth: Sample, mesh: Tensor, neck_row: float) -> Sample:
@@ -301,9 +302,10 @@ def _photo_area(alpha: Tensor, chin: float, draw: Draw, jitter: float) -> Tensor
 
 
 def _rim_noise(alpha: Tensor, draw: Draw, jitter: float) -> Tensor:  # [1, H, W]
-    """A matte that is a little too wide, too narrow, or too hard."""
+    """A matte that is a little too wide, too narrow, or too hard; 0 and 1 stay where nothing else is near."""
     if jitter == 0:
         return alpha
     blurred = degrade.blur(alpha[None], draw.uniform(0.5, 2.5))[0]
-    wider = (blurred - 0.5) * draw.uniform(1.0, 4.0) + 0.5 + draw.normal(0, 0.12)
-    return wider.clamp(0, 1) * (blurred > 0.02)  # an empty backdrop is seen as one
+    slope, shift = draw.uniform(1.0, 4.0), draw.normal(0, 0.12)
+    most = (slope - 1) / 2
+    return ((blurred - 0.5) * slope + 0.5 + max(-most, min(most, shift))).clamp(0, 1)
