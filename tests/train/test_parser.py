@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from train.faces import painted, portrait
 
 from omega_cli.avatar.layout import PARSING_LABELS
 from omega_cli.console import NullReport
@@ -16,7 +17,7 @@ from omega_cli.track import parsing_checkpoint
 from omega_cli.track.parsing_network import ParserNet
 from omega_cli.train import stage
 from omega_cli.train.config import TrainConfig
-from omega_cli.train.parser import augment, compare, drawn, loop, pack, partial, score, spoil
+from omega_cli.train.parser import augment, compare, drawn, loop, partial, score, spoil
 from omega_cli.train.parser.loss import RARE, allowed, believed, partial_loss, pixel_weights
 from omega_cli.train.parser.run import TINY_NET
 
@@ -37,26 +38,6 @@ def people() -> torch.Tensor:  # [4, PLANES, SIZE, SIZE]: two people, two pictur
     with torch.no_grad():
         studio = drawn.Studio(SIZE)
         return torch.cat([studio.samples(seed, False, 2) for seed in (3, 11)])
-
-
-def portrait() -> pack.Portrait:
-    """A face of landmarks on a circle, features where they belong, and a matte around it."""
-    from omega_cli.head.assets import load_head
-    from omega_cli.head.params import HeadParams
-
-    model = load_head()
-    rest = model(HeadParams.zeros(model.S, model.E)).vertices[0]
-    points = model.landmark_points(rest, "mediapipe478")[:, :2].numpy()
-    points = np.stack([points[:, 0], -points[:, 1]], 1)
-    middle = (points.min(0) + points.max(0)) / 2
-    points = (points - middle) / np.ptp(points[:, 1]) * 120 + (144, 160)
-    y, x = np.mgrid[: pack.SIDE, : pack.SIDE]
-    person = ((x - 144) / 80) ** 2 + ((y - 150) / 100) ** 2 < 1
-    person |= (y > 240) & (abs(x - 144) < 120)
-    photo = np.ones_like(person)
-    photo[:, :20] = False
-    rgb = np.where(person[..., None], 180, 40).astype(np.uint8).repeat(3, 2)
-    return pack.Portrait("one", rgb, person.astype(np.float32), points.astype(np.float32), photo)
 
 
 def test_people_are_drawn_with_their_labels_the_same_each_time(people):
@@ -105,20 +86,6 @@ def test_a_photograph_allows_what_landmarks_and_matte_know():
     assert partial.credible(one) and not partial.credible(replace(one, matte=0.5 * one.matte))
 
 
-def painted(fringe: bool) -> tuple[pack.Portrait, float]:
-    """`portrait` with dark hair down to a line (its row), lit from one side, a shirt of the hair's colour."""
-    one = portrait()
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[: pack.SIDE, : pack.SIDE]
-    brows = float(one.points[[105, 334], 1].min())
-    line = brows + 6 if fringe else one.points[10, 1] + 8.0
-    skin, hair = np.array([200.0, 150, 125]), np.array([60.0, 45, 38])
-    dark = (y < line) | (y > 240)
-    rgb = np.where(dark[..., None], hair, skin) * (0.55 + 0.5 * x / pack.SIDE)[..., None]
-    rgb = (rgb + rng.normal(0, 4, rgb.shape)).clip(0, 255).astype(np.uint8)
-    return replace(one, rgb=rgb), line
-
-
 def test_colours_find_the_hairline_and_a_fringe():
     one, line = painted(False)
     bits = partial.allowed_labels(one)
@@ -139,7 +106,7 @@ def test_colours_find_the_hairline_and_a_fringe():
 def test_colours_do_not_tell_hair_of_the_skins_colour_from_skin():
     one = replace(portrait(), rgb=painted(False)[0].rgb)
     same = replace(one, rgb=np.where(one.rgb.max(2, keepdims=True) < 1, 0, one.rgb[150:151]))
-    told = partial.skin_or_hair(same, partial._places(same))
+    told = partial.skin_or_hair(same, partial.places(same))
     assert not told.told and float(told.odds.min()) == 0 and float(told.odds.max()) > partial.CLEAR
 
 
@@ -162,9 +129,9 @@ def test_the_loss_is_the_probability_of_the_allowed_set():
     assert both.grad is not None and float(both.grad[0, labels.GLASSES]) > 0.4  # spectacles are rare
     only = torch.tensor([[[partial.bits(labels.GLASSES)]]])
     assert float(partial_loss(both.detach(), only)) == pytest.approx(np.log(2), rel=1e-4)
-    sure = torch.tensor([[[partial.bits(labels.EYES), partial.bits(labels.EYES, labels.SKIN), 0]]])
+    sure = torch.tensor([[[partial.bits(labels.EARS), partial.bits(labels.EARS, labels.SKIN), 0]]])
     assert pixel_weights(sure).flatten().tolist() == [2.5, 1.0, 0.0]
-    assert allowed(sure)[0, :, 0, 1].nonzero().flatten().tolist() == [labels.SKIN, labels.EYES]
+    assert allowed(sure)[0, :, 0, 1].nonzero().flatten().tolist() == [labels.SKIN, labels.EARS]
 
 
 def test_a_teacher_narrows_what_it_is_sure_of_and_doubts_a_wrong_matte():

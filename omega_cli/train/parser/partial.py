@@ -58,7 +58,7 @@ _BARE_BESIDE = bits(labels.SKIN, labels.EARS, labels.EARRING)
 
 
 @dataclass(frozen=True)
-class _Places:
+class Places:
     """Of one portrait. size: the face's height, px; down, across [S, S]: px along the head's axis, and from
     it; oval [S, S] bool: FACE_OVAL filled; inside [S, S]: px from its border, negative outside; solid: surely
     a person; near: eyes, brows, nose and mouth with a rim; eyes, brows, nose, chin: their `down`."""
@@ -88,14 +88,14 @@ class Evidence:
 
 def credible(portrait: Portrait) -> bool:
     """Whether the matte holds the face: else it cut out something else, or nothing."""
-    oval = _filled(portrait.matte.shape, portrait.points, FACE_OVAL)
+    oval = filled(portrait.matte.shape, portrait.points, FACE_OVAL)
     return bool(oval.any()) and float(portrait.matte[oval].mean()) > 0.8
 
 
 def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     """The labels that each pixel may bear. What is near any border of knowledge stays open."""
     out = np.zeros(portrait.matte.shape, np.int32)
-    at = _places(portrait)
+    at = places(portrait)
     rim = max(1, round(0.03 * at.size))
     # mattes lose shoulders, so what is no person is only known higher up
     empty = _shrunk(portrait.matte < _NOT, 2 * rim) & (at.down < at.nose)
@@ -108,29 +108,29 @@ def allowed_labels(portrait: Portrait) -> np.ndarray:  # [S, S] int32
     return out
 
 
-def _places(portrait: Portrait) -> _Places:
+def places(portrait: Portrait) -> Places:
     points, shape = portrait.points, portrait.matte.shape
     size = float(np.linalg.norm(points[10] - points[CHIN]))
     axis = (points[CHIN] - points[10]) / max(size, 1e-6)
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
-    oval = _filled(shape, points, FACE_OVAL)
+    oval = filled(shape, points, FACE_OVAL)
     far = [cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 5) for m in (oval, ~oval)]
     near = np.zeros(shape, bool)
     for part in (*EYES, *BROWS, NOSE, UPPER_LIP, LOWER_LIP, INNER_MOUTH):
-        near |= _grown(_filled(shape, points, part), max(2, round(0.02 * size)))
+        near |= grown(filled(shape, points, part), max(2, round(0.02 * size)))
     centre = points[list(FACE_OVAL)].mean(0)
 
     def level(*of: int) -> float:
         return float(points[list(of)].mean(0) @ axis)
 
-    return _Places(
+    return Places(
         size, x * axis[0] + y * axis[1], (x - centre[0]) * axis[1] - (y - centre[1]) * axis[0], oval,
         far[0] - far[1], _shrunk(portrait.matte > _SURE, max(1, round(0.03 * size))), near,
         level(*EYES[0], *EYES[1]), level(*BROWS[0], *BROWS[1]), level(NOSE_TIP), level(CHIN),
     )  # fmt: skip
 
 
-def skin_or_hair(portrait: Portrait, at: _Places) -> Evidence:
+def skin_or_hair(portrait: Portrait, at: Places) -> Evidence:
     """Where hair cannot be told from skin (hair of the skin's colour, a bald head) only the place counts:
     inside the oval, and above it where it is as smooth as the forehead as well."""
     above = at.down < at.eyes
@@ -138,7 +138,7 @@ def skin_or_hair(portrait: Portrait, at: _Places) -> Evidence:
     lab, seen = colours.lab_of(portrait.rgb), portrait.photo
     cheeks = np.zeros_like(at.oval)
     for part in (*CHEEKS, NOSE):
-        cheeks |= _filled(at.oval.shape, portrait.points, part)
+        cheeks |= filled(at.oval.shape, portrait.points, part)
     cheeks &= seen & (at.inside > 0)
     high = at.solid & (at.down < at.brows) & (at.inside < -0.1 * at.size) & seen
     skin, hair = colours.learned(lab, cheeks), colours.learned(lab, high)
@@ -160,14 +160,14 @@ def skin_or_hair(portrait: Portrait, at: _Places) -> Evidence:
     return Evidence(cv2.GaussianBlur(odds, (0, 0), max(0.8, 0.012 * at.size)), True, foreign)
 
 
-def hanging(hair: np.ndarray, at: _Places) -> np.ndarray:  # bool [S, S], both
+def hanging(hair: np.ndarray, at: Places) -> np.ndarray:  # bool [S, S], both
     """What of the hair's colour hangs together with hair above the eyes: a dark collar does not."""
     _, part = cv2.connectedComponents((hair & at.solid).astype(np.uint8), connectivity=4)
     high = np.unique(part[(at.down < at.eyes) & (part > 0)])
     return np.isin(part, high)
 
 
-def _around(out: np.ndarray, at: _Places, skin: np.ndarray, hair: np.ndarray, told: Evidence) -> None:
+def _around(out: np.ndarray, at: Places, skin: np.ndarray, hair: np.ndarray, told: Evidence) -> None:
     """Hair, ears, neck and cloth, in place."""
     y, size = at.down, at.size
     outside = at.solid & (at.inside < -0.03 * size)
@@ -193,7 +193,7 @@ def _around(out: np.ndarray, at: _Places, skin: np.ndarray, hair: np.ndarray, to
         out[no_neck & side & may_be_hair] = bits(labels.CLOTH, labels.HAIR)
 
 
-def _face(out: np.ndarray, portrait: Portrait, at: _Places, skin: np.ndarray, hair: np.ndarray) -> None:
+def _face(out: np.ndarray, portrait: Portrait, at: Places, skin: np.ndarray, hair: np.ndarray) -> None:
     """The face's own parts, in place. What spectacles may cover allows them too."""
     points, shape, size, y = portrait.points, out.shape, at.size, at.down
     bare = (at.inside > 0.03 * size) & ~at.near
@@ -207,24 +207,27 @@ def _face(out: np.ndarray, portrait: Portrait, at: _Places, skin: np.ndarray, ha
     out[bare & (y >= at.eyes) & (at.inside > 0.14 * size)] = bits(labels.SKIN)
     out[bare & lower & (at.inside > 0.06 * size)] = bits(labels.SKIN)
     out[bare & (out > 0)] |= worn[bare & (out > 0)]
-    out[_filled(shape, points, CHIN_PATCH) & ~at.near] = bits(labels.SKIN)
+    out[filled(shape, points, CHIN_PATCH) & ~at.near] = bits(labels.SKIN)
     edge = max(1, round(0.012 * size))
-    forehead = (at.inside > 0.1 * size) & ~at.near & (y < at.brows) & (y > at.brows - 0.15 * size)
+    high = (at.inside > 0.1 * size) & ~at.near & (y < at.brows)
+    forehead = high & (y > at.brows - 0.15 * size)
     fringe = bool(forehead.any()) and float(hair[forehead].mean()) > 0.25
+    if not fringe:  # light hair has the colour of lit foreheads: what is not clearly hair here is none
+        out[high & ~hair] = bits(labels.SKIN) | worn[high & ~hair]
     for part in BROWS:
-        brow = _shrunk(_filled(shape, points, part), edge)
+        brow = _shrunk(filled(shape, points, part), edge)
         out[brow] = 0 if fringe else bits(labels.BROWS) | glasses
     for part in EYES:
-        out[_shrunk(_filled(shape, points, part), edge)] = bits(labels.EYES) | glasses
-    nose = _shrunk(_filled(shape, points, NOSE), round(0.02 * size))
+        out[_shrunk(filled(shape, points, part), edge)] = bits(labels.EYES) | glasses
+    nose = _shrunk(filled(shape, points, NOSE), round(0.02 * size))
     out[nose] = bits(labels.NOSE) | glasses
     out[nose & lower] = bits(labels.NOSE)
     for part, label in ((UPPER_LIP, labels.UPPER_LIP), (LOWER_LIP, labels.LOWER_LIP)):
-        out[_shrunk(_filled(shape, points, part), edge)] = bits(label)
-    out[_shrunk(_filled(shape, points, INNER_MOUTH), edge)] = bits(labels.MOUTH_INSIDE)
+        out[_shrunk(filled(shape, points, part), edge)] = bits(label)
+    out[_shrunk(filled(shape, points, INNER_MOUTH), edge)] = bits(labels.MOUTH_INSIDE)
 
 
-def _filled(shape: tuple[int, ...], points: np.ndarray, contour: Iterable[int]) -> np.ndarray:
+def filled(shape: tuple[int, ...], points: np.ndarray, contour: Iterable[int]) -> np.ndarray:
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [(points[list(contour)] * 16).round().astype(np.int32)], 1, shift=4)
     return mask > 0
@@ -234,7 +237,7 @@ def _disc(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
-def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
+def grown(mask: np.ndarray, radius: int) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), _disc(radius)) > 0
 
 

@@ -20,7 +20,7 @@ from omega_cli.errors import OmegaError
 from omega_cli.track import parsing_checkpoint
 from omega_cli.track.parsing_network import SIDE, ParserConfig, ParserNet
 from omega_cli.train.config import TrainConfig
-from omega_cli.train.parser import compare, makers, pack, partial, score
+from omega_cli.train.parser import compare, makers, pack, partial, score, worn
 from omega_cli.train.parser.drawn import PLANES
 from omega_cli.train.parser.loop import LoopConfig, Photographs, train, upsampled
 from omega_cli.train.views.pool import Pool
@@ -105,12 +105,17 @@ def _network(config: TrainConfig) -> ParserNet:
 def _photographs(path: Path, place: torch.device) -> Photographs:
     if not path.is_file():
         raise OmegaError(f"There is no pack {path}.", "Write one with omega_cli.train.parser.pack.")
-    pictures, bits, grounds = [], [], []
-    for one in filter(partial.credible, pack.read(path)):
-        matte = (one.matte * 255).round().astype(np.uint8)
-        pictures.append(torch.from_numpy(np.concatenate([one.rgb, matte[..., None]], 2)).permute(2, 0, 1))
-        bits.append(torch.from_numpy(partial.allowed_labels(one)))
+    pictures, bits, grounds, rng = [], [], [], np.random.default_rng(0)
+    for number, one in enumerate(filter(partial.credible, pack.read(path))):
         grounds.append(torch.from_numpy(_ground(one)).permute(2, 0, 1))
+        known = [(one, partial.allowed_labels(one))]
+        if number % 3 < 2:
+            known.append(worn.dressed(*known[0], rng))
+        for seen, allowed in known:
+            matte = (seen.matte * 255).round().astype(np.uint8)
+            picture = np.concatenate([seen.rgb, matte[..., None]], 2)
+            pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
+            bits.append(torch.from_numpy(allowed))
     return Photographs(*(torch.stack(part).to(place) for part in (pictures, bits, grounds)))
 
 
