@@ -25,6 +25,11 @@ class SplatUVConfig:
         "Learned features beside the filter bank: a file of your own (omega train), none, or auto = what "
         "comes with omega, if anything.",
     )
+    encoder_backbone: str = opt(
+        "",
+        "Folder of the DINOv3 model (config.json, model.safetensors) for an encoder that was trained on one; "
+        "else the folder dinov3 in $OMEGA_WEIGHTS.",
+    )
     keep_views: bool = opt(False, "Also write each view's sums, densities and confidences per level.")
 
     def __post_init__(self) -> None:

@@ -28,6 +28,8 @@ class Encoder(nn.Module):
     """K views rgb [K, 3, H, W] in [0, 1] and mask [K, 1, H, W] -> features [K, outputs, H, W], 0 outside the
     mask; H and W multiples of 8."""
 
+    multiple = 8
+
     def __init__(self, config: EncoderConfig = EncoderConfig()) -> None:
         super().__init__()
         self.config = config
@@ -43,14 +45,14 @@ class Encoder(nn.Module):
         fine = self.fine(self.enter(torch.cat([2 * rgb - 1, mask], 1)))
         middle = self.middle(self.shrink1(fine))
         coarse = self.coarse(self.shrink2(middle))
-        middle = middle + _twice(self.from_coarse(coarse))
-        fine = fine + _twice(self.from_middle(middle))
-        return _twice(self.last(F.silu(fine))) * mask
+        middle = middle + twice(self.from_coarse(coarse))
+        fine = fine + twice(self.from_middle(middle))
+        return twice(self.last(F.silu(fine))) * mask
 
     def description(self) -> dict[str, Any]:
         """What `Encoder(EncoderConfig(**...))` needs to be this network again."""
         return asdict(self.config)
 
 
-def _twice(x: Tensor) -> Tensor:
+def twice(x: Tensor) -> Tensor:  # [K, C, H, W] -> [K, C, 2 H, 2 W]
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -25,8 +25,9 @@ from omega_cli.kernels import _backend
 from omega_cli.replay import Replayed
 from omega_cli.splat_uv.agreement import agreement_table, parsing_agrees, source_pixels
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
-from omega_cli.splat_uv.checkpoint import ENCODER
+from omega_cli.splat_uv.checkpoint import ENCODER, read_backbone
 from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
+from omega_cli.splat_uv.dino import DinoEncoder
 from omega_cli.splat_uv.encoder import Encoder
 from omega_cli.splat_uv.features import filter_banks, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
@@ -54,6 +55,11 @@ def run(
     model = _head(device)
     own = "" if config.encoder == "auto" else config.encoder
     learned = None if own == "none" else ENCODER.find(own, device=device, report=report)
+    digests = learned.digests if learned else {}
+    if learned is not None and isinstance(learned.net, DinoEncoder):
+        backbone, path = read_backbone(config.encoder_backbone, device)
+        learned.net.attach(backbone)
+        digests |= {str(path): f"sha256:{backbone.sha256}"}
     with record.writing_stage(
         avatar,
         stage="splat-uv",
@@ -61,7 +67,7 @@ def run(
         config=config,
         seed=seed,
         inputs=[*inputs, *(source if parsed else [])],
-        weights={"open_head": model.sha256} | (learned.digests if learned else {}),
+        weights={"open_head": model.sha256} | digests,
         device=device,
         report=report,
         force=force,
@@ -74,11 +80,14 @@ def run(
             task.advance()
             # the torch references wait for a GPU, which a recording cannot
             native = _backend.choose("auto", offsets) == "native"
-            splat = splat_replayed if native else splat_posed
-            if learned is not None:
-                check_multiple(avatar, views)
+            encoder = learned.net if learned else None
+            if encoder is not None:
+                check_multiple(avatar, views, encoder.multiple)
+            # nor is a transformer of somebody else's made for a recording
+            recordable = native and not isinstance(encoder, DinoEncoder)
+            splat = splat_replayed if recordable else splat_posed
             inner = SplatHead.of(model), params, offsets, views, photo, config
-            uv_map, identity, pixels = splat(*inner, learned.net if learned else None)
+            uv_map, identity, pixels = splat(*inner, encoder)
             task.advance()
         save(out.path, uv_map, identity, azimuths if config.keep_views else ())
         out.metrics["pixels"] = dict(zip(azimuths, pixels.tolist(), strict=True))
@@ -132,7 +141,7 @@ def splat_posed(
     views: Views,
     photo: Photo | None,
     config: SplatUVConfig,
-    encoder: Encoder | None = None,
+    encoder: Encoder | DinoEncoder | None = None,
 ) -> tuple[UVMap, Tensor, Tensor]:
     """The whole computation: pose the deformed head, then `splat_views`."""
     return splat_views(views, SplatMesh.posed(head, params, offsets), photo, config, encoder)
@@ -143,7 +152,11 @@ splat_replayed = Replayed(splat_posed)
 
 
 def splat_views(
-    views: Views, mesh: SplatMesh, photo: Photo | None, config: SplatUVConfig, encoder: Encoder | None = None
+    views: Views,
+    mesh: SplatMesh,
+    photo: Photo | None,
+    config: SplatUVConfig,
+    encoder: Encoder | DinoEncoder | None = None,
 ) -> tuple[UVMap, Tensor, Tensor]:
     """From the loaded views to the canonical map, the identity vector of the first view and the number of
     pixels [K] that each view gave. The map has the pyramids if `config` keeps the views. An encoder's
@@ -172,7 +185,7 @@ def splat_views(
     return uv_map, identity_vector(first, views.mask[0]), pixels
 
 
-def with_learned(fixed: Sequence[Tensor], views: Views, encoder: Encoder) -> list[Tensor]:
+def with_learned(fixed: Sequence[Tensor], views: Views, encoder: Encoder | DinoEncoder) -> list[Tensor]:
     """Each view's filter bank with the encoder's features behind it."""
     rgb, mask = (
         [torch.stack(t)] if views.together else [i[None] for i in t] for t in (views.rgb, views.mask)
@@ -285,13 +298,13 @@ def views_cameras(avatar: Avatar, azimuths: tuple[str, ...]) -> dict[str, Camera
     return cameras
 
 
-def check_multiple(avatar: Avatar, views: Views) -> None:
-    """The encoder halves a view three times."""
+def check_multiple(avatar: Avatar, views: Views, multiple: int) -> None:
+    """Our encoder halves a view three times, DINOv3 cuts it into patches."""
     for image in views.rgb:
-        if image.shape[1] % 8 or image.shape[2] % 8:
+        if image.shape[1] % multiple or image.shape[2] % multiple:
             raise OmegaError(
                 f"The views in {avatar.views} are {image.shape[2]}×{image.shape[1]} px; the avatar encoder"
-                " needs sides that are multiples of 8.",
+                f" needs sides that are multiples of {multiple}.",
                 "Make them again with another --size, or use --encoder none.",
             )
 
