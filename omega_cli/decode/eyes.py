@@ -51,10 +51,10 @@ def find_iris(directions: Tensor, rgb: Tensor, share: Tensor, angles: EyeAngles)
     directions [N, 3] unit, from the ball's centre; rgb [N, 3]; share [N] in [0, 1]. With too few seen texels
     or no contrast the axis is straight ahead.
     """
-    grid = torch.arange(-SEARCH_DEG, SEARCH_DEG + 1, 2.0)
+    grid = torch.arange(-SEARCH_DEG, SEARCH_DEG + 1, 2.0, device=rgb.device)
     yaw, pitch = torch.meshgrid(grid, grid[grid.abs() <= 12], indexing="ij")
     axes = axis_from_angles(yaw.flatten(), pitch.flatten())
-    ahead = torch.tensor([0.0, 0.0, 1.0])
+    ahead = torch.tensor([0.0, 0.0, 1.0], device=rgb.device)
     if float(share.sum()) < 12:
         return Iris(ahead, 0.0)
     luminance = rgb @ rgb.new_tensor([0.299, 0.587, 0.114])
@@ -76,8 +76,9 @@ def find_iris(directions: Tensor, rgb: Tensor, share: Tensor, angles: EyeAngles)
 def standard_eye(angle_deg: Tensor, angles: EyeAngles) -> Tensor:  # [N] -> [N, 3]
     """Colours of an average brown eye by angle from its axis."""
     pupil, iris, limbus = angles.pupil, angles.iris, angles.limbus
-    stops = torch.tensor([0.0, pupil - 1, pupil + 1, iris - 2.5, iris, limbus, 60.0, 95.0])
-    colours = torch.tensor([PUPIL, PUPIL, IRIS, IRIS, LIMBUS, SCLERA, SCLERA, VEINED])
+    place = angle_deg.device
+    stops = torch.tensor([0.0, pupil - 1, pupil + 1, iris - 2.5, iris, limbus, 60.0, 95.0], device=place)
+    colours = torch.tensor([PUPIL, PUPIL, IRIS, IRIS, LIMBUS, SCLERA, SCLERA, VEINED], device=place)
     right = torch.searchsorted(stops, angle_deg.clamp(0, 94.9), right=True).clamp(1, len(stops) - 1)
     t = ((angle_deg - stops[right - 1]) / (stops[right] - stops[right - 1])).clamp(0, 1)[:, None]
     return colours[right - 1] * (1 - t) + colours[right] * t
@@ -100,7 +101,7 @@ def complete_eyeball(
     angle = torch.rad2deg(torch.acos((directions @ iris.axis).clamp(-1, 1)))
     standard = (standard_eye(angle, angles) * exposure).clamp(0, 1)
     if float(share.sum()) >= 12:
-        rings = torch.arange(0.0, 100.0, 4.0)
+        rings = torch.arange(0.0, 100.0, 4.0, device=rgb.device)
         near = torch.exp(-0.5 * ((angle[None] - rings[:, None]) / 3.0) ** 2) * share[None]
         mass = near.sum(1, keepdim=True)
         trust = mass / (mass + 2.0)

@@ -21,5 +21,5 @@ def mouth_shade(depth: Tensor) -> Tensor:  # [N] m behind the lips -> [N] in [DE
 def inner_colour(part: str, depth: Tensor, exposure: float) -> Tensor:  # [N] m -> [N, 3]
     """Colour of a part of the mouth, darker the deeper it lies; `exposure` is the photo's light."""
     base = {"teeth": TEETH, "tongue": TONGUE, "mouth_inside": CAVITY}[part]
-    colour = torch.tensor(base, dtype=depth.dtype).expand(len(depth), 3) * exposure
+    colour = depth.new_tensor(base).expand(len(depth), 3) * exposure
     return (colour * mouth_shade(depth)[:, None] ** depth.new_tensor(WARMTH)).clamp(0, 1)
