@@ -96,7 +96,7 @@ def _asked(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[torch.device |
         kind = NAME if isinstance(like, Named) else torch.device("cpu")
         return kind, (args[0], like.dtype, *args[2:]), kwargs
     places = [a for a in (*args[1:], kwargs.get("device")) if isinstance(a, (str, torch.device))]
-    if func is not torch.Tensor.to and kwargs.get("device") is None or not places:
+    if (func is not torch.Tensor.to and kwargs.get("device") is None) or not places:
         return None, args, kwargs
     args = tuple(torch.device("cpu") if isinstance(a, (str, torch.device)) else a for a in args)
     if kwargs.get("device") is not None:

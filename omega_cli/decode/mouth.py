@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 # sRGB in average light, ours: read off photographs of open mouths, then judged by eye on renders.

@@ -7,12 +7,11 @@ import math
 import pytest
 import torch
 
-from omega_cli.data.studio.people import sample_person
 from omega_cli.gaussians.splat import gsplat_backend
 from omega_cli.head.assets import load_head
 from omega_cli.kernels import _backend
 from omega_cli.model import OmegaModel
-from omega_cli.train.avatar import run, score
+from omega_cli.train.avatar import score
 from omega_cli.train.avatar.loop import LoopConfig, Trainer
 from omega_cli.train.avatar.pool import AvatarPool
 from tests.named_gpu import Named, named_gpu
