@@ -27,9 +27,10 @@ from omega_cli.render.checkpoint import REFINER
 from omega_cli.render.refiner import Refiner, RefinerConfig
 from omega_cli.render.rig import soften_hem
 from omega_cli.splat_uv.canonical import UVMap
-from omega_cli.splat_uv.checkpoint import ENCODER
+from omega_cli.splat_uv.checkpoint import ENCODER, make_encoder
 from omega_cli.splat_uv.config import SplatUVConfig
-from omega_cli.splat_uv.encoder import Encoder, EncoderConfig
+from omega_cli.splat_uv.dino import DinoConfig
+from omega_cli.splat_uv.encoder import EncoderConfig
 from omega_cli.splat_uv.features import CHANNELS
 from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed
 
@@ -38,7 +39,7 @@ from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed
 class OmegaConfig:
     """Sizes of the three networks; those of the decoder that follow from the head and the encoder are set."""
 
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderConfig | DinoConfig = field(default_factory=EncoderConfig)
     channels: tuple[int, ...] = (32, 64, 96, 128)  # of the decoder's U-Net
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
 
@@ -64,14 +65,15 @@ class Avatar:
 
 
 class OmegaModel(nn.Module):
-    """Encoder, decoder and refiner on one head; analytic until it is trained."""
+    """Encoder, decoder and refiner on one head; analytic until it is trained. An encoder of DINOv3 needs its
+    backbone attached."""
 
     def __init__(self, head: HeadModel, splat: SplatUVConfig, config: OmegaConfig | None = None) -> None:
         super().__init__()
         config = config or OmegaConfig()
         self.head, self.splat, self.layout = head, splat, UVLayout.of(head, splat.uv_size)
         features = len(CHANNELS) + config.encoder.outputs
-        self.encoder = Encoder(config.encoder)
+        self.encoder = make_encoder(config.encoder)
         self.decoder = AvatarDecoder(
             DecoderConfig(features, config.channels, identity=2 * features, vertices=len(head.v_template))
         )

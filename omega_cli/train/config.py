@@ -20,7 +20,7 @@ _PARSER: Presets = {
 }  # fmt: skip
 _AVATAR: Presets = {
     "tiny": {"size": 64, "seconds": 15.0, "batch": 2, "rate": 2e-3, "workers": 1, "wait_for": 3, "most": 3,
-             "perceptual": 0.0, "score_hair": 1},
+             "perceptual": 0.0, "identity": 0.0, "score_hair": 1},
     "full": {"size": 512, "batch": 3, "wait_for": 64, "pool": 2500, "perceptual": 0.25, "score_heads": 1,
              "score_hair": 16},
 }  # fmt: skip
@@ -47,6 +47,12 @@ class TrainConfig:
     batch: int = opt(32, "Samples a step and process.")
     rate: float = opt(4e-4, "Highest learning rate.")
     perceptual: float = opt(0.5, "Weight of LPIPS-VGG; 0 leaves it out.")
+    identity: float = opt(
+        0.1, "Avatar: weight of the identity network (your ArcFace file, else SFace); 0 leaves it out."
+    )
+    encoder_backbone: str = opt(
+        "", "Avatar: folder of a DINOv3 model; its encoder is trained in place of our own."
+    )
     compile: bool = opt(False, "torch.compile: two minutes first, then nearly twice as fast on a GPU.")
     workers: int = opt(2, "Processes that make people, photos and lifts on the CPU.")
     wait_for: int = opt(256, "Samples to make before the first step.")
@@ -56,6 +62,10 @@ class TrainConfig:
     portraits: str = opt(
         "",
         "Pack of photographs, written by omega_cli.train.views.portraits or (parser) train.parser.pack.",
+    )
+    pairs: str = opt(
+        "",
+        "Avatar: pack of neutral and smiling photographs of the same people (train.avatar.pairs).",
     )
     compare: str = opt("", "Parser: pack of photographs with another parser's labels, to score on alone.")
     most: int = opt(20000, "Samples to make in all.")

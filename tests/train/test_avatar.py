@@ -15,10 +15,10 @@ from omega_cli.data.studio.people import sample_person
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import perspective
 from omega_cli.head.assets import load_head
-from omega_cli.model import OmegaModel
+from omega_cli.model import Drawn, OmegaModel
 from omega_cli.train.avatar import checkpoints, makers, run, score
 from omega_cli.train.avatar.loop import LoopConfig, NotFinite, Trainer
-from omega_cli.train.avatar.objective import face_box
+from omega_cli.train.avatar.objective import Lambdas, Wanted, face_box, target_terms, total
 from omega_cli.train.avatar.pool import AvatarPool, Member
 from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE, AvatarSample
 from omega_cli.train.config import PRESETS, TrainConfig
@@ -63,7 +63,7 @@ def trainer(data: Path, steps: int, **changes) -> Trainer:
     model = OmegaModel(load_head(), SIZES.splat, SIZES.networks)
     values = {"rate": 2e-3, "warmup": 2, "batch": 2, "at_least": 2} | changes
     config = LoopConfig(steps=steps, **values)
-    return Trainer(model, AvatarPool(data / "samples", 8, "cpu"), None, config)
+    return Trainer(model, AvatarPool(data / "samples", 8, "cpu"), None, None, config)
 
 
 def test_a_sample_survives_its_file_bit_for_bit(data, tmp_path):
@@ -217,3 +217,26 @@ def test_a_tiny_run_from_the_command_line(data, tmp_path, omega):
     states = sorted(p.parent.name for p in folder.glob("checkpoints/*/state.pt"))
     assert states == ["step-0000003"]
     assert json.loads((folder / "config.json").read_text())["config"]["size"] == 64
+
+
+def test_the_identity_network_is_asked_about_the_refined_face_where_it_is_seen():
+    raw, refined, truth = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    refined.requires_grad_()
+    drawn, known = Drawn(raw, refined, torch.ones(1, 32, 32)), torch.ones(1, 32, 32)
+    known[:, 30:] = 0
+    asked = []
+
+    def identity(image, wanted, points):
+        asked.append((image, wanted, points.shape))
+        return (image - wanted).square().mean((1, 2, 3))
+
+    points = torch.rand(68, 2) * 32
+    terms = target_terms(drawn, Wanted(truth, known, (4, 28, 4, 28), points), None, identity)
+    image, wanted, shape = asked[0]
+    assert torch.equal(image[0, :, :30], refined[:, :30]) and torch.equal(image[0, :, 30:], truth[:, 30:])
+    assert torch.equal(wanted[0], truth) and shape == (1, 5, 2)
+    zero = dict.fromkeys(("mv", "local"), torch.zeros(()))
+    with_it, without = (total(terms | zero, Lambdas(identity=w), 1.0).item() for w in (0.1, 0.0))
+    assert with_it - without == pytest.approx(0.1 * terms["identity"].item(), rel=1e-4)
+    target_terms(drawn, Wanted(truth, known, None, points), None, identity)
+    assert len(asked) == 1  # turned away: no face

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import weight_file
@@ -108,3 +109,15 @@ def test_a_portrait_without_a_face_is_named(made, landmarker: Landmarker) -> Non
     )
     with pytest.raises(OmegaError, match="portrait nobody"):
         pairs.face_of(empty, landmarker)
+
+
+def test_faces_kept_in_a_pack_are_those_that_the_landmarker_finds(pack, made, landmarker, tmp_path) -> None:
+    own = tmp_path / "pack.npz"
+    own.write_bytes(pack.read_bytes())
+    with pytest.raises(OmegaError, match="no landmarks of 001_08"):
+        pairs.kept_face(own, "001_08")
+    assert pairs.keep_faces(own, landmarker) == 1
+    kept, face = pairs.kept_face(own, "001_08"), made[2]
+    for name in ("points", "depth", "scores", "rotation"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(face, name))
+    assert portraits.names(own) == portraits.names(pack)

@@ -39,7 +39,7 @@ def test_training_and_scoring_stay_on_the_gpu(data, monkeypatch):  # noqa: F811
     with named_gpu():
         model = OmegaModel(load_head(device="cuda:0"), SIZES.splat, SIZES.networks).to("cuda:0")
         pool = AvatarPool(data / "samples", 8, "cuda:0")
-        trainer = Trainer(model, pool, None, LoopConfig(steps=1, batch=1, at_least=2))
+        trainer = Trainer(model, pool, None, None, LoopConfig(steps=1, batch=1, at_least=2))
         pool.refresh()
         terms = trainer.advance(0.5)
         assert all(t.is_cuda and math.isfinite(float(t)) for t in terms.values())

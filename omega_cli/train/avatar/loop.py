@@ -15,10 +15,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from omega_cli.errors import OmegaError
+from omega_cli.metrics.identity import IdentityLoss
 from omega_cli.metrics.lpips import Lpips
 from omega_cli.model import Avatar, OmegaModel
 from omega_cli.splat_uv.stage import Views
 from omega_cli.train.avatar.objective import (
+    Box,
     Lambdas,
     Wanted,
     difference,
@@ -67,8 +69,17 @@ class NotFinite(OmegaError):
 class Trainer:
     """Model, optimizer, averaged weights and random numbers of one process: all that a resumed run needs."""
 
-    def __init__(self, model: OmegaModel, pool: AvatarPool, lpips: Lpips | None, config: LoopConfig) -> None:
-        self.model, self.pool, self.lpips, self.config = model, pool, lpips, config
+    def __init__(
+        self,
+        model: OmegaModel,
+        pool: AvatarPool,
+        lpips: Lpips | None,
+        identity: IdentityLoss | None,
+        config: LoopConfig,
+    ) -> None:
+        self.model, self.pool, self.config = model, pool, config
+        self.perceptual = lpips.distance if lpips is not None else None
+        self.identity = identity.distance if identity is not None else None
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.mean = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=config.betas)
@@ -89,10 +100,9 @@ class Trainer:
             drawn = self.model.draw(avatar, frame, camera, background)
             rgba = targets.rgba[index].float() / 255
             rgb = rgba[:3] * rgba[3:] + (1 - rgba[3:]) * background[:, None, None]
-            box = self._box(avatar, frame, camera, rgba.shape[-1])
-            wanted = Wanted(rgb, targets.known[index].float() / 255, box)
-            perceptual = self.lpips.distance if self.lpips is not None else None
-            for name, value in target_terms(drawn, wanted, perceptual).items():
+            known = targets.known[index].float() / 255
+            wanted = Wanted(rgb, known, *self._face(avatar, frame, camera, rgba.shape[-1]))
+            for name, value in target_terms(drawn, wanted, self.perceptual, self.identity).items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value / len(chosen)
         return sums | {"mv": self._side_view(avatar, views), "local": local_term(avatar.changes)}
 
@@ -102,17 +112,17 @@ class Trainer:
         first = [int(novel[torch.randint(len(novel), (1,), generator=self.generator)])] if len(novel) else []
         return (first + [i for i in order if i not in first])[: self.config.targets]
 
-    def _box(self, avatar: Avatar, frame: Any, camera: Any, size: int) -> tuple[int, int, int, int] | None:
-        """Around the face, where it looks at the camera."""
+    def _face(self, avatar: Avatar, frame: Any, camera: Any, size: int) -> tuple[Box | None, Tensor]:
+        """The box around the face, where it looks at the camera, and its 68 landmarks, px."""
         head = self.model.head
         with torch.no_grad():
             vertices = head.animate(avatar.shaped, frame).vertices[0]
             points = head.landmark_points(vertices, "ibug68")
             out = points[30] - (points[0] + points[16]) / 2  # from between the ears to the tip of the nose
             towards = camera.view_directions(points[30][None])[0]
-            if not float((out * towards).sum() / out.norm()) >= 0.3:
-                return None
-            return face_box(camera.project(points)[0], size)
+            pixels = camera.project(points)[0]
+            turned = not float((out * towards).sum() / out.norm()) >= 0.3
+            return None if turned else face_box(pixels, size), pixels
 
     def _side_view(self, avatar: Avatar, views: Views) -> Tensor:
         """L_mv: one of the six views, raw image alone."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
 from omega_cli.train import workers
+from omega_cli.train.avatar import pairs
 from omega_cli.train.avatar.samples import AvatarSample
 from omega_cli.train.avatar.studio import AvatarStudio, TargetPlan
 from omega_cli.train.views import portraits
@@ -37,6 +40,7 @@ class MakerConfig:
     blends: Path | None = None
     held_out: tuple[str, ...] = HELD_OUT
     portraits: Path | None = None
+    pairs: Path | None = None
     most: int = 1 << 30
     first_seed: int = 0
     score_heads: int = 1
@@ -63,23 +67,36 @@ def work(config: MakerConfig, number: int, count: int) -> None:
     with torch.no_grad():  # inference mode's tensors could not be fitted to
         studio = _studio(config)
         _make_scored(config, studio, number, count)
-        photos = iter(())
-        if config.portraits is not None:
-            photos = portraits.read(config.portraits, portraits.names(config.portraits)[number::count])
+        photos = _photos(config, studio, number, count)
         seed, turn = config.first_seed + number, 0
         while sum(1 for _ in config.folder.glob("*.npz")) < config.most:
             turn += 1
             photo = next(photos, None) if turn % (PORTRAIT_EVERY + 1) == 0 else None
             if photo is not None:
-                name = f"front-{photo.name}"
+                name, make = photo
             else:
                 blend = config.blends is not None and _pick(seed) < BLEND_SHARE
                 name, seed = f"{'blend' if blend else 'person'}-{seed:08d}", seed + count
+                make = functools.partial(_person, config, studio, name)
             path = config.folder / f"{name}.npz"
             if path.exists():  # of a run that goes on
                 continue
             with workers.forgiven(workers.failure(config.folder, name)):
-                (studio.portrait(photo) if photo is not None else _person(config, studio, name)).save(path)
+                make().save(path)
+
+
+def _photos(
+    config: MakerConfig, studio: AvatarStudio, number: int, count: int
+) -> Iterator[tuple[str, Callable[[], AvatarSample]]]:
+    """A worker's photographs, pairs first: a file stem and what makes the sample."""
+    if config.pairs is not None:
+        mine = pairs.names(config.pairs)[number::count]
+        for (first, second), both in zip(mine, pairs.read(config.pairs, mine), strict=True):
+            face = pairs.kept_face(config.pairs, second)
+            yield f"pair-{first}", functools.partial(pairs.sample, studio, *both, face)
+    if config.portraits is not None:
+        for one in portraits.read(config.portraits, portraits.names(config.portraits)[number::count]):
+            yield f"front-{one.name}", functools.partial(studio.portrait, one)
 
 
 def _studio(config: MakerConfig) -> AvatarStudio:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.decode.residual import Change
+from omega_cli.metrics.alignment import five_points
 from omega_cli.model import Drawn
 
 Box = tuple[int, int, int, int]  # rows from, to; columns from, to, px
@@ -18,21 +19,24 @@ LOOK = 192  # px at which the perceptual network sees a box
 
 @dataclass(frozen=True)
 class Lambdas:
-    """Weights of eq. 8 and 9. The paper gives none: ours (box and perc after GAGAvatar)."""
+    """Weights of eq. 8 and 9. The paper gives none: ours (box and perc after GAGAvatar). Its L_perc is
+    perc and identity together."""
 
     box: float = 1.0
     perc: float = 0.25
+    identity: float = 0.1
     local: float = 1e-2
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A true picture: rgb [3, H, W] over the background that was drawn on; known [1, H, W] in [0, 1]; the box
-    around the face, or None where it is not seen."""
+    around the face, or None where it is not seen; points [68, 2] px: the avatar's landmarks."""
 
     rgb: Tensor
     known: Tensor
     box: Box | None
+    points: Tensor
 
 
 def face_box(points: Tensor, size: int, margin: float = 0.15) -> Box | None:  # [L, 2] px
@@ -57,11 +61,14 @@ def cut(image: Tensor, box: Box) -> Tensor:  # [C, H, W] -> [1, C, LOOK, LOOK]
 
 
 def target_terms(
-    drawn: Drawn, wanted: Wanted, perceptual: Callable[[Tensor, Tensor], Tensor] | None
+    drawn: Drawn,
+    wanted: Wanted,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None,
+    identity: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
-    """The terms of one target: raw, refined, box (eq. 8), perc (eq. 9).
+    """The terms of one target: raw, refined, box (eq. 8), perc and identity (eq. 9).
 
-    The perceptual network sees the whole picture and the face, refined.
+    The perceptual network sees the whole picture and the face, the identity network the face, refined.
     """
     terms = {
         "raw": difference(drawn.raw, wanted.rgb, wanted.known),
@@ -75,11 +82,14 @@ def target_terms(
         refined = drawn.refined[:, rows, columns]
         raw, truth, known = parts
         terms["box"] = difference(raw, truth, known) + difference(refined, truth, known)
-    terms["perc"] = zero
+    terms["perc"] = terms["identity"] = zero
+    seen = drawn.refined * wanted.known + wanted.rgb * (1 - wanted.known)
+    if identity is not None and wanted.box is not None:
+        points = five_points(wanted.points)[None]
+        terms["identity"] = identity(seen[None], wanted.rgb[None], points)[0]
     if perceptual is not None:
         height, width = drawn.refined.shape[-2:]
         boxes: list[Box] = [(0, height, 0, width)] + ([wanted.box] if wanted.box is not None else [])
-        seen = drawn.refined * wanted.known + wanted.rgb * (1 - wanted.known)
         pairs = [torch.cat([cut(image, box) for box in boxes]) for image in (seen, wanted.rgb)]
         terms["perc"] = perceptual(pairs[0], pairs[1]).mean()
     return terms
@@ -96,4 +106,5 @@ def local_term(changes: tuple[Change, Change]) -> Tensor:
 def total(terms: dict[str, Tensor], lambdas: Lambdas, mv: float) -> Tensor:
     """Eq. 9: L_rec + lambda_perc L_perc + lambda_mv L_mv + lambda_local L_local."""
     reconstruction = terms["raw"] + terms["refined"] + lambdas.box * terms["box"]
-    return reconstruction + lambdas.perc * terms["perc"] + mv * terms["mv"] + lambdas.local * terms["local"]
+    looks = lambdas.perc * terms["perc"] + lambdas.identity * terms["identity"]
+    return reconstruction + looks + mv * terms["mv"] + lambdas.local * terms["local"]

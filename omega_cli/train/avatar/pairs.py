@@ -2,22 +2,26 @@
 
 The London set has 70 adults neutral (NNN_03) and smiling (NNN_08), CC BY 4.0: real reenactment, of which the
 studio's people only have their own. The second photo is tracked as a film's frame is, with the identity that
-the first one gave. A pack of portraits has no landmarks: they are found again in its pictures.
+the first one gave. A pack of portraits has no landmarks: `python -m omega_cli.train.avatar.pairs PACK.npz`
+finds those of the second photos and keeps them in it, so that training needs no landmarker.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from omega_cli.avatar import codecs
 from omega_cli.errors import OmegaError
 from omega_cli.track.landmarks import Face, Landmarker, find_faces
 from omega_cli.train.avatar.samples import DRIVEN, AvatarSample
-from omega_cli.train.avatar.studio import AvatarStudio, _Known, _stacked
+from omega_cli.train.avatar.studio import AvatarStudio, KnownHead, stacked
 from omega_cli.train.views import portraits
 from omega_cli.train.views.portraits import Portrait
 from omega_cli.train.views.shots import Tracked
@@ -41,6 +45,29 @@ def read(pack: Path, wanted: list[tuple[str, str]]) -> Iterator[tuple[Portrait, 
         yield first, second
 
 
+def keep_faces(pack: Path, landmarker: Landmarker) -> int:
+    """Find the faces of the second photos and write them into the pack; how many. Raises OmegaError for a
+    photo without a face."""
+    with np.load(pack, allow_pickle=False) as z:
+        arrays = {name: z[name] for name in z.files}
+    pairs = names(pack)
+    for (_, name), (_, other) in zip(pairs, read(pack, pairs), strict=True):
+        found = asdict(face_of(other, landmarker))
+        arrays |= {f"{name}/face_{field}": array for field, array in found.items()}
+    codecs.save_arrays(pack, **arrays)
+    return len(pairs)
+
+
+def kept_face(pack: Path, name: str) -> Face:
+    """What `keep_faces` found in a photo. Raises OmegaError where it did not run."""
+    with np.load(pack, allow_pickle=False) as z:
+        if f"{name}/face_points" not in z.files:
+            raise OmegaError(
+                f"{pack} has no landmarks of {name}.", f"Run python -m omega_cli.train.avatar.pairs {pack}"
+            )
+        return Face(**{field.name: z[f"{name}/face_{field.name}"] for field in fields(Face)})
+
+
 def face_of(portrait: Portrait, landmarker: Landmarker) -> Face:
     """The face of a portrait, in its pixels. Raises OmegaError where none is found."""
     alpha = portrait.rgba[3:]
@@ -59,10 +86,18 @@ def sample(studio: AvatarStudio, source: Portrait, other: Portrait, face: Face) 
     and by the source's mesh in the other's pose.
     """
     made, photographer = studio.portrait(source), studio.studio.photographer
-    known = _Known(studio.studio, made.params, made.offsets)
+    known = KnownHead(studio.studio, made.params, made.offsets)
     params, camera = photographer.follow(made.params.betas, face)
     model = studio.studio.sources.model
     points = model.landmark_points(model(params, made.offsets).vertices[0], "ibug68")
     taken = Tracked(other.rgba, other.labels, other.area, params, camera, points, camera.project(points)[0])
-    driven = replace(studio._source(known, taken), kind=torch.tensor([DRIVEN]))
-    return replace(made, targets=_stacked([made.targets, driven]))
+    driven = replace(studio.source(known, taken), kind=torch.tensor([DRIVEN]))
+    return replace(made, targets=stacked([made.targets, driven]))
+
+
+if __name__ == "__main__":
+    from omega_cli import weights
+
+    with Landmarker(weights.resolve("face_landmarker").read_bytes()) as at_hand:
+        count = keep_faces(Path(sys.argv[1]), at_hand)
+    sys.stdout.write(f"landmarks of {count} photos in {sys.argv[1]}\n")

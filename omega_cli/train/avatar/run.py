@@ -18,11 +18,15 @@ from omega_cli.console import Report
 from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.errors import OmegaError
 from omega_cli.head.assets import load_head
+from omega_cli.head.model import HeadModel
+from omega_cli.metrics.identity import IdentityLoss, load_identity
 from omega_cli.metrics.lpips import Lpips, Net, load_lpips
 from omega_cli.model import OmegaConfig, OmegaModel
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
 from omega_cli.render.refiner import RefinerConfig
+from omega_cli.splat_uv.checkpoint import read_backbone
 from omega_cli.splat_uv.config import SplatUVConfig
+from omega_cli.splat_uv.dino import DinoConfig, DinoEncoder
 from omega_cli.splat_uv.encoder import EncoderConfig
 from omega_cli.train import torchrun, workers
 from omega_cli.train.avatar import checkpoints, makers, score
@@ -80,16 +84,20 @@ def run(config: TrainConfig, output: Path, *, device: str, seed: int, report: Re
     making.score_folder.mkdir(parents=True, exist_ok=True)
     processes = makers.start(making, config.workers) if rank == 0 else []
     looks = _lpips("vgg", place, report) if config.perceptual else None
+    faces = _identity(place, report) if config.identity else None
     loop = LoopConfig(
         steps=config.steps or 1 << 30, seconds=config.seconds, batch=config.batch, rate=config.rate,
         warmup=sizes.warmup, at_least=min(config.wait_for, config.most), seed=seed,
-        lambdas=Lambdas(perc=config.perceptual if looks is not None else 0.0),
+        lambdas=Lambdas(
+            perc=config.perceptual if looks is not None else 0.0,
+            identity=config.identity if faces is not None else 0.0,
+        ),
     )  # fmt: skip
     if rank == 0:
-        codecs.save_json(output / layout.RUN_CONFIG, _record(config, loop, looks, seed, world))
+        codecs.save_json(output / layout.RUN_CONFIG, _record(config, loop, looks, faces, seed, world))
     try:
         model = _model(config, sizes, place)
-        trainer = Trainer(model, AvatarPool(making.folder, config.pool, place), looks, loop)
+        trainer = Trainer(model, AvatarPool(making.folder, config.pool, place), looks, faces, loop)
         on_state = None
         if rank == 0:
             if not makers.await_scored(making, processes):
@@ -132,7 +140,7 @@ class Judge:
         place = trainer.pool.device
         self.members = [Member.load(path, place) for path in sorted(making.score_folder.glob("*.npz"))]
         self.lpips = _lpips("alex", place, report) if self.members else None
-        self.untrained = OmegaModel(trainer.model.head, sizes.splat, sizes.networks).to(place)
+        self.untrained = _untrained(trainer.model.head, config, sizes, torch.device(place))
         self.best = min(map(score.judged, self._rows()), default=float("inf"))
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -170,7 +178,7 @@ class Judge:
     def _about(self, state: dict[str, Any]) -> dict[str, Any]:
         """What the files say of their training."""
         sets = ["studio/*", *(["valid/*"] * bool(self.making.blends))]
-        sets += ["portraits/*"] * bool(self.making.portraits)
+        sets += ["portraits/*"] * bool(self.making.portraits or self.making.pairs)
         held_out = ["studio/9???????", *(f"valid/{name}" for name in self.making.held_out)]
         return {
             "trained_on": sets, "held_out": held_out, "size": self.config.size, "step": state["step"],
@@ -188,6 +196,7 @@ def _making(
         blends=Path(config.blends) if config.blends else None,
         held_out=makers.HELD_OUT if config.hold_out else (),
         portraits=Path(config.portraits) if config.portraits else None,
+        pairs=Path(config.pairs) if config.pairs else None,
         most=config.most, first_seed=FIRST_SEED * (seed + 1), score_heads=config.score_heads,
         score_people=config.score_hair, plan=sizes.plan, views=sizes.views, fit=sizes.fit, device=device,
     )  # fmt: skip
@@ -201,8 +210,20 @@ def _earlier(output: Path, resume: bool) -> Path | None:
     return found
 
 
+def _untrained(head: HeadModel, config: TrainConfig, sizes: Sizes, place: torch.device) -> OmegaModel:
+    """With our own encoder, or a pyramid over the user's DINOv3."""
+    if not config.encoder_backbone:
+        return OmegaModel(head, sizes.splat, sizes.networks).to(place)
+    backbone, _ = read_backbone(config.encoder_backbone, str(place))
+    networks = dataclasses.replace(sizes.networks, encoder=DinoConfig.of(backbone))
+    model = OmegaModel(head, sizes.splat, networks).to(place)
+    assert isinstance(model.encoder, DinoEncoder)
+    model.encoder.attach(backbone)
+    return model
+
+
 def _model(config: TrainConfig, sizes: Sizes, place: torch.device) -> OmegaModel:
-    model = OmegaModel(load_head(device=str(place)), sizes.splat, sizes.networks).to(place)
+    model = _untrained(load_head(device=str(place)), config, sizes, place)
     if config.start:
         try:
             model.load(checkpoints.read_networks(Path(config.start)))
@@ -221,18 +242,32 @@ def _lpips(net: Net, place: torch.device | str, report: Report) -> Lpips | None:
         return None
 
 
+def _identity(place: torch.device, report: Report) -> IdentityLoss | None:
+    """The user's ArcFace where it is there, else SFace."""
+    try:
+        return load_identity("sface" if weights.find("arcface") is None else "arcface", place, report)
+    except OmegaError as error:
+        report.warn(f"without an identity network: {error.message}")
+        return None
+
+
 def _alive(processes: list) -> Callable[[], bool]:
     """Whether samples may still come: from processes of ours, or from anybody's if there are none."""
     return lambda: not processes or any(process.is_alive() for process in processes)
 
 
 def _record(
-    config: TrainConfig, loop: LoopConfig, looks: Lpips | None, seed: int, world: int
+    config: TrainConfig,
+    loop: LoopConfig,
+    looks: Lpips | None,
+    faces: IdentityLoss | None,
+    seed: int,
+    world: int,
 ) -> dict[str, Any]:
     return {
         "schema": "omega/train/1", "omega": omega_cli.__version__, "torch": torch.__version__, "seed": seed,
         "processes": world, "config": dataclasses.asdict(config), "loop": dataclasses.asdict(loop),
-        "perceptual": looks.name if looks is not None else "none",
+        "perceptual": [net.name for net in (looks, faces) if net is not None],
     }  # fmt: skip
 
 

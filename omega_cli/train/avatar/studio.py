@@ -48,7 +48,7 @@ class TargetPlan:
 
 
 @dataclass(frozen=True)
-class _Known:
+class KnownHead:
     """A fitted avatar's mesh: params and offsets; enough to say where it is in a picture."""
 
     studio: Studio
@@ -88,7 +88,7 @@ class AvatarStudio:
         sitter = self._sitter(person, generator)
         taken = self.studio.photographer.photograph(sitter, generator)
         views, known = self._made(taken, generator)
-        shots = [self._source(known, taken)]
+        shots = [self.source(known, taken)]
         shots += [self._novel(known, sitter, taken, generator) for _ in range(self.plan.novel)]
         if isinstance(person, Person):
             shots += [self._driven(known, person, taken, generator) for _ in range(self.plan.driven)]
@@ -106,12 +106,12 @@ class AvatarStudio:
             portrait.rgba, portrait.labels, portrait.area, params, camera, points, camera.project(points)[0]
         )
         views, known = self._made(taken, torch.Generator().manual_seed(0))
-        return _sample(views, known, taken, [self._source(known, taken)])
+        return _sample(views, known, taken, [self.source(known, taken)])
 
-    def _made(self, taken: Tracked, generator: torch.Generator) -> tuple[list[View], _Known]:
+    def _made(self, taken: Tracked, generator: torch.Generator) -> tuple[list[View], KnownHead]:
         """What the pipeline makes of a photo: views and head."""
         views = self._views(taken, generator)
-        return views, _Known(self.studio, views_frame(taken.params), self._deformed(taken, views))
+        return views, KnownHead(self.studio, views_frame(taken.params), self._deformed(taken, views))
 
     @staticmethod
     def _sitter(person: Person | BlendPerson, generator: torch.Generator) -> Sitter:
@@ -140,7 +140,7 @@ class AvatarStudio:
             )  # fmt: skip
         return fit.offsets.detach()
 
-    def _source(self, known: _Known, taken: Tracked) -> Targets:
+    def source(self, known: KnownHead, taken: Tracked) -> Targets:
         """The photo itself."""
         size = self.plan.size
         keep = shoulder_free(taken.labels[None], *known.seen(taken.params, taken.camera))
@@ -148,7 +148,7 @@ class AvatarStudio:
         image = F.interpolate(image, (size, size), mode="area")
         return _target(image[:, :4], image[:, 4:], taken.camera.resized(size, size), taken.params, SOURCE)
 
-    def _novel(self, known: _Known, sitter: Sitter, taken: Taken, generator: torch.Generator) -> Targets:
+    def _novel(self, known: KnownHead, sitter: Sitter, taken: Taken, generator: torch.Generator) -> Targets:
         """The same moment from anywhere around the head."""
         draw, size = Draw(generator), self.plan.size
         camera = perspective(
@@ -158,7 +158,7 @@ class AvatarStudio:
         seen = sitter.draw([taken.to_fit.seen_by(camera)], taken.light, size)
         return self._cut(known, seen, camera, known.params, NOVEL)
 
-    def _driven(self, known: _Known, person: Person, taken: Taken, generator: torch.Generator) -> Targets:
+    def _driven(self, known: KnownHead, person: Person, taken: Taken, generator: torch.Generator) -> Targets:
         """Another face of the same person in the same light, tracked by what is known of them."""
         size = self.plan.size
         sitter = studio_sitter(person, generator)
@@ -167,17 +167,17 @@ class AvatarStudio:
         params, camera_fit = self.studio.photographer.follow(taken.params.betas, face)
         return self._cut(known, seen, camera_fit.resized(size, size), params, DRIVEN)
 
-    def _cut(self, known: _Known, seen: Sample, camera: Camera, params: HeadParams, kind: int) -> Targets:
+    def _cut(self, known: KnownHead, seen: Sample, camera: Camera, params: HeadParams, kind: int) -> Targets:
         """The picture as far as the avatar's mesh goes: no shoulders."""
         cut = without_shoulders(seen, *known.seen(params, camera))
         return _target(torch.cat([cut.rgb, cut.alpha], 1), torch.ones_like(cut.alpha), camera, params, kind)
 
 
-def _sample(views: list[View], known: _Known, taken: Tracked, shots: list[Targets]) -> AvatarSample:
+def _sample(views: list[View], known: KnownHead, taken: Tracked, shots: list[Targets]) -> AvatarSample:
     return AvatarSample(
         to_bytes(torch.stack([v.rgb for v in views])), to_bytes(torch.stack([v.mask for v in views])),
         known.params, known.offsets, taken.labels.byte(), taken.camera.K, taken.camera.viewmat,
-        _stacked(shots),
+        stacked(shots),
     )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def _target(rgba: Tensor, known: Tensor, camera: Camera, params: HeadParams, kin
     )
 
 
-def _stacked(shots: list[Targets]) -> Targets:
+def stacked(shots: list[Targets]) -> Targets:
     frames = {}
     for field in fields(HeadParams):
         values = [getattr(shot.frames, field.name) for shot in shots]
