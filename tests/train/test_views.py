@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from omega_cli.data.studio.light import Light, sample_light
-from omega_cli.data.studio.look import Draw
+from omega_cli.data.studio.look import Draw, sample_look
+from omega_cli.data.studio.people import generator
 from omega_cli.geometry.camera import perspective
 from omega_cli.geometry.similarity import similarity
 from omega_cli.head.params import HeadParams
@@ -133,6 +134,8 @@ def test_what_is_scored_is_never_trained_on():
     names = {name for name, _, _ in scoring.tasks(2, 5)}
     assert len(names) == 2 * 8 + 5
     assert min(int(n.split("-")[1]) for n in names if n.startswith("hair")) >= scoring.FIRST_HARD
+    drawn = {sample_look(generator(seed, 1)).style for seed in range(400)}
+    assert all(any(word in style for style in drawn) for word in scoring.HARD)  # no word without a style
 
 
 def test_a_light_all_around_is_metered_the_same_and_lights_the_back():

@@ -22,7 +22,9 @@ HELD_OUT = (
 )  # fmt: skip
 """VALID heads that no training with --hold-out sees; the first three wear wigs."""
 
-HARD = ("afro", "curls", "bun", "ponytail", "bald", "braid", "loc")
+HARD = (
+    "afro", "curls", "coils", "high top", "bun", "ponytail", "plait", "braid", "cornrows", "locs", "bald",
+)  # fmt: skip
 FIRST_HARD = 90_000_000  # seeds from here on are never trained on
 
 
