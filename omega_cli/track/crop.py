@@ -76,8 +76,14 @@ def crop_like(values: np.ndarray, crop: Crop) -> np.ndarray:
 
 
 def hair_is_cut_off(label_map: np.ndarray, photo: np.ndarray) -> bool:
-    """Whether hair or a hat leaves the crop at the top, or at the upper sides, where the photo goes on."""
-    high = np.isin(label_map, (labels.HAIR, labels.HAT)) & photo
+    """Whether hair or a hat leaves the crop at the top, or at the upper sides, where the photo goes on.
+
+    Only what hangs together with most of the face counts: parsers see hair in flags and curtains.
+    """
+    _, parts = cv2.connectedComponents((label_map != labels.BACKGROUND).astype(np.uint8), connectivity=4)
+    face = parts[np.isin(label_map, labels.FACE_LABELS)]
+    own = parts == np.bincount(face).argmax() if len(face) else parts > 0
+    high = np.isin(label_map, (labels.HAIR, labels.HAT)) & photo & own
     half = len(label_map) // 2
     edges = (high[1], high[:half, 1], high[:half, -2])
     return any(edge.mean() > _CUT_OFF for edge in edges)

@@ -15,6 +15,9 @@ import numpy as np
 from omega_cli.track import parsing as labels
 
 _HAIR_BAND, _EDGE_BAND = 11, 4  # px of doubt on each side of a hair edge, and of any other edge  # ours
+_NO_HAIR = 0.3  # of the saliency: less speaks against hair  # ours
+_HAIR_MISSED = 0.05  # how likely the saliency misses hair altogether, against a wall seen rightly  # ours
+_WITNESS = 0.55  # of hair and hat that the saliency must see on the whole  # ours
 _SALIENCY_SIDE = 320
 _PRIOR_WEIGHT = 0.02  # pull of the networks' own guess inside the band of doubt  # ours
 _EPSILON = 1e-4  # colour-line noise of the matting Laplacian, in [0, 1]² units  # ours
@@ -66,6 +69,30 @@ def solve_matte(
     alpha = _local_colour_matte(rgb, alpha, unknown)
     alpha = np.clip((alpha - 0.05) / 0.85, 0, 1) * photo
     return _own_soft_component(alpha, face_centre).astype(np.float32)
+
+
+def doubted_hair(
+    probabilities: np.ndarray,  # [LABELS, H, W] of the parser
+    salient: np.ndarray,  # [H, W] in [0, 1]
+    eyes: float,  # their row, px
+) -> np.ndarray:
+    """Probabilities where hair is less likely the less the saliency sees a person.
+
+    Walls and collars beside a jaw and flags beside a hat look like hair to the parser, which is then not sure
+    of it; the saliency, which learned something else, sees nothing there. What the parser is sure of stays
+    even so. A saliency that misses much of the hair (dark hair before dark walls, hats) is no witness above
+    the eyes.
+    """
+    top = (labels.HAIR, labels.HAT)
+    found = np.isin(probabilities.argmax(0), top)
+    doubt = np.clip(salient / _NO_HAIR, _HAIR_MISSED, 1)
+    out = probabilities.copy()
+    if found.any() and salient[found].mean() > _WITNESS:
+        out[list(top)] *= doubt
+    else:
+        below = np.arange(salient.shape[0])[:, None] > eyes
+        out[labels.HAIR] *= np.where(below, doubt, 1)
+    return out / np.maximum(out.sum(0), 1e-6)
 
 
 def _agreed_guess(person: np.ndarray, salient: np.ndarray, chin: float) -> np.ndarray:

@@ -24,6 +24,7 @@ from omega_cli.track.observe import SIZE, source_camera
 
 MIN_FACE = 64  # px
 MAX_YAW_DEG = 60.0
+_EYE_CORNERS = (33, 133, 362, 263)  # of the 478 points
 MIN_FACE_SHARE = 0.3  # of the face's outline that the parser must call face: less is no face  # ours
 
 
@@ -96,7 +97,10 @@ def track_photo(
     faces = find_faces(photo.rgb, networks.landmarker, at_least=face_index + 1)
     found, notes = choose_face(faces, face_index, name)
     crop, probabilities = parsed_crop(photo, found, networks.parser)
+    salient = mattes.saliency(crop.rgb, networks.saliency)
     face = found.moved(crop.scale, crop.shift)
+    eyes = float(face.points[list(_EYE_CORNERS), 1].mean())
+    probabilities = mattes.doubted_hair(probabilities, salient, eyes)
     label_map = probabilities.argmax(0)
     _require_face(label_map, face, name)
 
@@ -105,7 +109,6 @@ def track_photo(
     if photo.alpha is not None:
         alpha = mattes.given_matte(crops.crop_like(photo.alpha, crop), centre, crop.photo)
     if alpha is None or mattes.holds_background(alpha, probabilities):
-        salient = mattes.saliency(crop.rgb, networks.saliency)
         solved = mattes.solve_matte(crop.rgb, probabilities, salient, box, crop.photo)
         alpha = solved if alpha is None else np.minimum(alpha, solved)
     colour = mattes.clean_foreground(crop.rgb, alpha)

@@ -88,3 +88,23 @@ def test_a_frame_is_no_cut_out(scene):
     frame[10:-10, 10:-10] = 1
     assert matte.holds_background(frame, probabilities)
     assert not matte.holds_background(scene[1], probabilities)
+
+
+def test_what_no_witness_sees_is_hair_only_where_the_parser_is_sure():
+    """A wall and a collar like hair go; sure hair and what the saliency sees stay. A saliency that sees
+    little of the hair says nothing above the eyes."""
+    said = np.full((labels.LABELS, 2, 4), 1e-3, np.float32)
+    said[labels.HAIR] = 0.8, 0.7, 0.99, 0.8
+    said[labels.BACKGROUND] = 0.18, 0, 0.001, 0.18
+    said[labels.CLOTH, :, 1] = 0.28
+    said /= said.sum(0)
+    seen = np.tile(np.array([[0.0, 0.05, 0.0, 0.5]], np.float32), (2, 1))
+    doubted = [labels.BACKGROUND, labels.CLOTH, labels.HAIR, labels.HAIR]
+    told = matte.doubted_hair(said, seen, 0.5)
+    assert told.argmax(0)[1].tolist() == doubted
+    assert np.allclose(told.sum(0), 1) and np.allclose(told[..., 3], said[..., 3])
+    assert np.allclose(told[:, 0], said[:, 0])
+    seen_hair = np.concatenate([seen, np.ones((20, 4), np.float32)])
+    more = np.concatenate([said, np.repeat(said[:, :1], 20, 1)], 1)
+    told = matte.doubted_hair(more, seen_hair, 30)
+    assert told.argmax(0)[0].tolist() == doubted

@@ -76,6 +76,12 @@ def test_hair_at_the_edge_asks_for_more_room():
     assert crop.hair_is_cut_off(label_map, photo)
     photo[:20] = False  # the photo itself ends there: more room would show nothing
     assert not crop.hair_is_cut_off(label_map, photo)
+    flag = np.zeros((SIZE, SIZE), int)
+    flag[100:300, 150:350], flag[60:100, 150:350] = parsing.SKIN, parsing.HAIR
+    flag[:50, 200:300] = parsing.HAIR  # hangs together with no face
+    assert not crop.hair_is_cut_off(flag, np.ones((SIZE, SIZE), bool))
+    flag[50:60, 200:300] = parsing.HAIR
+    assert crop.hair_is_cut_off(flag, np.ones((SIZE, SIZE), bool))
     long = np.zeros((SIZE, SIZE), int)
     long[300:, :] = parsing.HAIR  # long hair may leave at the bottom
     assert not crop.hair_is_cut_off(long, np.ones((SIZE, SIZE), bool))
