@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry.sparse import factorise
+from ..geometry.sparse import solve
 
 
 def push_pull(
@@ -36,6 +37,7 @@ def harmonic_fill(
     edges: np.ndarray,  # [E, 2]
     domain: np.ndarray,  # [V] bool
     pull: float = 1e-6,  # towards the mean, in units of neighbour links
+    device: torch.device | str = "cpu",  # that solves
 ) -> np.ndarray:  # [V, C]
     """Smoothest vertex field on `domain` that agrees with `values` where confidence is high.
 
@@ -58,5 +60,5 @@ def harmonic_fill(
     c = confidence[index].astype(np.float64)
     mean = (c[:, None] * out[index]).sum(0) / max(c.sum(), 1e-12)
     system = (laplacian + sp.diags(c + pull)).tocsc()
-    out[index] = factorise(system).solve(c[:, None] * out[index] + pull * mean)
+    out[index] = solve(system, c[:, None] * out[index] + pull * mean, device)
     return out

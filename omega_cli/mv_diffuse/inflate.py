@@ -18,7 +18,7 @@ from torch import Tensor
 from ..geometry.camera import Camera
 from ..geometry.mesh import edges as mesh_edges
 from ..geometry.mesh import vertex_normals
-from ..geometry.sparse import factorise
+from ..geometry.sparse import solve
 
 MAX_THICKNESS = 0.09  # m: beyond that hair hangs free of the head and a scalp cannot carry it
 MIN_THICKNESS = -0.006  # m: the fitted skull may be a little too large
@@ -84,18 +84,13 @@ def march(
     inside = np.where(only_hair[:, None], outline.hair[y, x], outline.head[y, x]) & framed
     zero = int(np.searchsorted(steps, 0.0))
     at_start = inside[:, zero]
-    distance = np.zeros(len(start))
-    valid = np.ones(len(start), bool)
-    for i in range(len(start)):
-        if at_start[i]:
-            out = np.flatnonzero(~inside[i, zero:])
-            stop = zero + (out[0] if len(out) else len(steps) - zero - 1)
-            valid[i] = len(out) > 0 and bool(framed[i, stop])
-            distance[i] = steps[stop]
-        else:
-            back = np.flatnonzero(inside[i, :zero])
-            valid[i] = len(back) > 0 and bool(framed[i, zero])
-            distance[i] = steps[back[-1]] if len(back) else 0.0
+    # outward to the first step outside, from there inward to the last one inside
+    outside, within = ~inside[:, zero:], inside[:, :zero]
+    leaves, enters = outside.any(1), within.any(1)
+    first = np.where(leaves, zero + outside.argmax(1), len(steps) - 1)
+    last = zero - 1 - within[:, ::-1].argmax(1)
+    valid = np.where(at_start, leaves & framed[np.arange(len(start)), first], enters & framed[:, zero])
+    distance = np.where(at_start, steps[first], np.where(enters, steps[last], 0.0))
     return distance, valid
 
 
@@ -121,6 +116,7 @@ def solve_thickness(
     prior_weight: np.ndarray,  # [V]
     active: np.ndarray,  # [V] bool; elsewhere h = 0
     smooth: sp.csr_matrix,  # [V, V], see `smoothness`
+    device: torch.device | str,  # that solves
 ) -> np.ndarray:  # [V] m
     """argmin of the quadratic energy: data + prior + smoothness."""
     index = np.flatnonzero(active)
@@ -129,7 +125,7 @@ def solve_thickness(
         return h
     system = sp.csr_matrix(sp.diags(weight + prior_weight) + smooth)[index][:, index]
     right = weight * wanted + prior_weight * prior
-    h[index] = factorise(system).solve(right[index])
+    h[index] = solve(system, right[index], device)
     return h.clip(MIN_THICKNESS, MAX_THICKNESS)
 
 
@@ -143,6 +139,7 @@ def inflate(
     hair_bottom: float,  # m: height above which hair covers the nape
     hidden_ears: tuple[bool, bool] = (False, False),
     iterations: int = 6,
+    device: torch.device | str = "cpu",  # that solves
 ) -> np.ndarray:  # [V, 3] m
     """Displacement of every vertex that brings the head's outline to the outline of the hair."""
     links = mesh_edges(faces).numpy()
@@ -197,7 +194,7 @@ def inflate(
             typical = np.average(wanted.clip(0, MAX_THICKNESS)[scalp], weights=weight[scalp] + 1e-9)
             prior = share * typical
         h = solve_thickness(
-            wanted.clip(MIN_THICKNESS, MAX_THICKNESS), weight, prior, prior_weight, active, smooth
+            wanted.clip(MIN_THICKNESS, MAX_THICKNESS), weight, prior, prior_weight, active, smooth, device
         )
         moved = vertices + h[:, None] * field
     return moved - vertices

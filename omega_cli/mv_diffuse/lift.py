@@ -121,8 +121,8 @@ def lift_views(
 ) -> Lift:
     """Six views of the head that the photo shows.
 
-    Everything is given on the CPU, where the sparse systems are solved; the rest is done on `device`, and
-    what comes out lies there. `generator` is a CPU one: a seed means the same everywhere.
+    Everything is given on the CPU, where the mesh is inflated; its systems are solved and the rest is done on
+    `device`, and what comes out lies there. `generator` is a CPU one: a seed means the same everywhere.
     """
     mirror = mirror_of(model)
     bare = model(params).vertices[0]
@@ -144,6 +144,7 @@ def lift_views(
             outline,
             bottom,
             hidden,
+            device=device,
         )
         displacement = torch.from_numpy(moved).float()
     model, camera = model.to(device), camera.to(device)

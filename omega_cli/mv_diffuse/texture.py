@@ -174,9 +174,10 @@ def label_field(
 
 
 def over_skin(surface: Surface, values: Tensor, confidence: Tensor, pull: float = 1e-6) -> Tensor:
-    """`harmonic_fill` of vertex values [V, C] over the skin. Solved on the CPU, wherever the values lie."""
+    """`harmonic_fill` of vertex values [V, C] over the skin."""
     domain = surface.model.regions["skin"].cpu().numpy()
-    filled = harmonic_fill(values.cpu().numpy(), confidence.cpu().numpy(), surface.edges, domain, pull)
+    known = values.cpu().numpy(), confidence.cpu().numpy()
+    filled = harmonic_fill(*known, surface.edges, domain, pull, values.device)
     return torch.from_numpy(filled).to(values)
 
 
