@@ -2,7 +2,7 @@
 
 Photo: reads one picture; writes source/ (image.png, crop.json, landmarks.npz, flame.npz, cameras.json,
 parsing.png, overlay.png). Film: writes one motion.npz (flame.npz keys over T frames).
-Networks: face_landmarker, u2netp, bisenet_parsing. Geometry: the head model with its landmark embeddings.
+Networks: face_landmarker, u2netp, face_parser. Geometry: the head model with its landmark embeddings.
 
 `track_image` and `track_video` are found here lazily, so that the command line does not pay for torch.
 """

@@ -14,7 +14,7 @@ class TrackConfig:
         "mediapipe", "Landmark backend; face-alignment is a separate install with its own weights."
     )
     parser: Literal["own", "bisenet"] = opt(
-        "bisenet", "Face parser; bisenet is trained on a data set for research and personal use only."
+        "own", "Face parser; bisenet is trained on a data set for research and personal use only."
     )
     face: int = opt(0, "Which face where there are several; 0 is the largest.")
     smooth: float = opt(1.0, "Strength of a film's smoothing over time; 0 leaves it as measured.")

@@ -29,8 +29,23 @@ def test_an_entry_is_complete(name: str) -> None:
 
 def test_the_default_set_is_what_track_needs() -> None:
     assert {n for n, e in weights.registry().items() if e.default} == {
-        "face_landmarker", "u2netp", "bisenet_parsing",
+        "face_landmarker", "u2netp",
     }  # fmt: skip
+
+
+def test_a_default_avatar_needs_nothing_non_commercial() -> None:
+    from omega_cli.track.config import TrackConfig
+    from omega_cli.track.stage import photo_networks
+
+    used = [weights.entry(name) for name in photo_networks(TrackConfig())]
+    assert all(e.default or e.kind == "packaged" for e in used)
+    assert not any("NON-COMMERCIAL" in e.licence.upper() for e in used)
+
+
+def test_committed_weights_stay_small() -> None:
+    """What a clone carries: 40 MiB at most, and what the registry says."""
+    packaged = [e for e in weights.registry().values() if e.kind == "packaged"]
+    assert sum(e.bytes for e in packaged) <= 40 * 2**20
 
 
 def test_the_non_commercial_training_set_is_said() -> None:
