@@ -1,7 +1,7 @@
 """Times the stages' pure functions on one avatar: `python -m omega_cli.generate.bench AVATAR`.
 
 Files are read before, and nothing is written: render (posing and splatting, frames a second),
-mv-diffuse (lift and network), deform-flame (the whole fit) and splat-uv (views to the canonical map).
+parsing (the face parser of track, which always runs on the CPU, beside BiSeNet where that is), mv-diffuse (lift and network), deform-flame (the whole fit) and splat-uv (views to the canonical map).
 Beside it stand the kernels alone: `python -m omega_cli.kernels.bench`. The figures: docs/performance.md.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -38,6 +39,7 @@ from omega_cli.render.rig import Rig
 from omega_cli.render.stage import load_rig
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed, splat_replayed
+from omega_cli.track.stage import load_parser
 
 SIDE = 512  # px of a rendered frame
 FRAMES = 16  # different expressions, one a call
@@ -93,6 +95,20 @@ def views_case(avatar: Avatar, device: str) -> Iterator[Case]:
     yield Case("mv-diffuse", f"6 views of {config.size}²", [views])
 
 
+def parsing_case(avatar: Avatar, device: str) -> Iterator[Case]:
+    """The labels of the aligned photo; a CPU's work on every device."""
+    if device != "cpu":
+        return
+    image = codecs.load_image(avatar.source / layout.SOURCE_IMAGE, 4)
+    seen = image[:3] * image[3:] + 1 - image[3:]
+    ours: list[timing.Call] = [partial(load_parser("own"), seen)]
+    shape = f"{seen.shape[2]}²"
+    if weights.find("bisenet_parsing") is None:
+        yield Case("parsing", shape, ours)
+    else:
+        yield Case("parsing", shape, ours, [partial(load_parser("bisenet"), seen)], way="BiSeNet")
+
+
 def deform_case(avatar: Avatar, device: str) -> Iterator[Case]:
     """The whole fit, from the loaded views."""
     config, head = DeformFlameConfig(), load_head(device=device)
@@ -128,6 +144,7 @@ def splat_case(avatar: Avatar, device: str) -> Iterator[Case]:
 
 STAGES = {
     "render": render_case,
+    "parsing": parsing_case,
     "mv-diffuse": views_case,
     "deform-flame": deform_case,
     "splat-uv": splat_case,
