@@ -1,7 +1,8 @@
 """Times the stages' pure functions on one avatar: `python -m omega_cli.generate.bench AVATAR`.
 
-Files are read before, and nothing is written: render (posing and splatting, frames a second),
-parsing (the face parser of track, which always runs on the CPU, beside BiSeNet where that is), mv-diffuse (lift and network), deform-flame (the whole fit) and splat-uv (views to the canonical map).
+Files are read before, and nothing is written: render (posing and splatting, frames a second), parsing (the
+face parser of track, always on the CPU, beside BiSeNet where that is), mv-diffuse (lift and network),
+deform-flame (the whole fit) and splat-uv (views to the canonical map).
 Beside it stand the kernels alone: `python -m omega_cli.kernels.bench`. The figures: docs/performance.md.
 """
 
