@@ -30,7 +30,7 @@ def solve(
         return factorise(system).solve(right)
     entries = sp.coo_matrix(system)
     at = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64)).to(device)
-    dense = torch.zeros(entries.shape, dtype=torch.float64, device=device)
+    dense = torch.zeros(len(right), len(right), dtype=torch.float64, device=device)
     dense.index_put_((at[0], at[1]), torch.from_numpy(entries.data).double().to(device), accumulate=True)
     wanted = torch.from_numpy(right).double().to(device)
     columns = wanted if wanted.ndim == 2 else wanted[:, None]
