@@ -58,6 +58,11 @@ class TrainConfig:
     wait_for: int = opt(256, "Samples to make before the first step.")
     pool: int = opt(8000, "Samples kept in memory, 3.8 MB each at 192 px.")
     blends: str = opt("", "Pack of VALID heads (omega_cli.data.studio.blend_pack); none: generated people.")
+    shapes: str = opt(
+        "",
+        "Views, avatar: pack of shapes (omega_cli.data.studio.ict_pack) that half of the generated people "
+        "take; none: the open head's own.",
+    )
     hold_out: bool = opt(True, "Leave out the eight heads that `score` measures.")
     portraits: str = opt(
         "",

@@ -112,6 +112,7 @@ def _start_makers(config: TrainConfig, samples: Path, scored: Path, seed: int) -
     return makers.start(
         makers.MakerConfig(
             samples, config.size, blends=Path(config.blends) if config.blends else None,
+            shapes=Path(config.shapes) if config.shapes else None,
             held_out=scoring.HELD_OUT if config.hold_out else (), most=config.most,
             portraits=Path(config.portraits) if config.portraits else None, first_seed=1_000_000 * (seed + 1),
             score_folder=scored, score_tasks=_score_tasks(config),
@@ -143,7 +144,10 @@ def _record(config: TrainConfig, seed: int, world: int) -> dict[str, Any]:
 
 def _bytes(net: ViewNet, config: TrainConfig, step: int, seconds: float) -> bytes:
     sets = (
-        ["studio/*"] + (["valid/*"] if config.blends else []) + (["portraits/*"] if config.portraits else [])
+        ["studio/*"]
+        + (["valid/*"] if config.blends else [])
+        + (["portraits/*"] if config.portraits else [])
+        + (["ict/*"] if config.shapes else [])
     )
     return checkpoint.to_bytes(
         net, trained_on=sets, size=config.size, step=step, seconds=round(seconds, 1),

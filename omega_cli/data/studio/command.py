@@ -34,8 +34,14 @@ def command():
     help="Side of one picture, pixels.",
 )
 @click.option("--plain", is_flag=True, help="Even light and faces at rest, to compare people.")
+@click.option(
+    "--shapes",
+    metavar="PACK",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Half of the people take their shape from this pack (omega_cli.data.studio.ict_pack).",
+)
 @common_options
-def preview(output: Path, people: int, size: int, plain: bool, seed: int, report):
+def preview(output: Path, people: int, size: int, plain: bool, shapes: Path | None, seed: int, report):
     """Draw contact sheets of random people, to look at.
 
     A sheet each for front, three quarters, side and back; all views, labels and normals of the first twelve.
@@ -48,4 +54,4 @@ def preview(output: Path, people: int, size: int, plain: bool, seed: int, report
     """
     from omega_cli.data.studio import preview as stage
 
-    return stage.run(output, people=people, size=size, plain=plain, seed=seed, report=report)
+    return stage.run(output, people=people, size=size, plain=plain, shapes=shapes, seed=seed, report=report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from omega_cli.data.studio.hats import Hat
 from omega_cli.data.studio.look import Draw, Look, sample_look
 from omega_cli.data.studio.noise import smoothstep, strand_noise
 from omega_cli.data.studio.occlusion import visibility
+from omega_cli.data.studio.shapes import SHARE, Shapes
+from omega_cli.data.studio.shapes import load as load_shapes
 from omega_cli.data.studio.skin import LABEL, Paint, paint
 from omega_cli.data.studio.styles import Style, beard_style, style_of
 from omega_cli.geometry.mesh import vertex_normals
@@ -36,14 +39,16 @@ class Sources:
 
     model: HeadModel
     atlas: Atlas
+    shapes: Shapes | None = None  # of `SHARE` of the people
 
 
-def load_sources(texture_size: int = 512) -> Sources:
-    """The committed open head and its canvas, on the CPU."""
+def load_sources(texture_size: int = 512, shapes: Path | None = None) -> Sources:
+    """The committed open head and its canvas, on the CPU; shapes: a pack of identities (`shapes.load`)."""
     from omega_cli.head.assets import load_head
 
     model = load_head()
-    return Sources(model, make_atlas(model, texture_size))
+    pack = load_shapes(shapes, model) if shapes is not None else None
+    return Sources(model, make_atlas(model, texture_size), pack)
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,9 @@ class Extras:
 class Person:
     """One generated person in the canonical pose.
 
-    betas [S] and offsets [V, 3] (cloth standing off the skin) make `canonical` [V, 3] m; normals [V, 3];
-    paint: the head's texture; extras: hair and clothes; detail [1, R, C]: strand texture;
-    visible [V + E, D]: see `occlusion.visibility`.
+    betas [S] and offsets [V, 3] (cloth standing off the skin; what a pack's shape has beyond its betas) make
+    `canonical` [V, 3] m; normals [V, 3]; paint: the head's texture; extras: hair and clothes;
+    detail [1, R, C]: strand texture; visible [V + E, D]: see `occlusion.visibility`.
     """
 
     seed: int
@@ -137,13 +142,13 @@ def sample_person(seed: int, sources: Sources) -> Person:
     """The person of that seed: always the same one. Computed on the CPU."""
     model, atlas = sources.model, sources.atlas
     look = sample_look(generator(seed, 1))
-    betas = _shape(model, look, generator(seed, 0))
+    betas, bare_offsets = _identity(sources, seed, look)
     draw = Draw(generator(seed, 7))
     style = style_of(look, draw)
     partings = row_angles(style) if style is not None and style.make == "rows" else None
     bare = paint(atlas, look, generator(seed, 2), partings)
     painted = cloth.clothe(atlas, look, bare, generator(seed, 3))
-    offsets = _dress(model, betas, look)
+    offsets = _dress(model, betas, bare_offsets, look)
     canonical = model.identity(betas, offsets)
     normals = vertex_normals(canonical, model.faces)
     torso = cloth.shoulders(canonical, model.faces, model.regions["boundary"], look, Draw(generator(seed, 4)))
@@ -171,11 +176,21 @@ def sample_person(seed: int, sources: Sources) -> Person:
     )
 
 
+def _identity(sources: Sources, seed: int, look: Look) -> tuple[Tensor, Tensor | None]:
+    """betas [S], and offsets [V, 3] or None, of the naked head."""
+    if sources.shapes is not None and Draw(generator(seed, 12)).chance(SHARE):
+        return sources.shapes.draw((look.male, _old(look), look.weight), generator(seed, 11))
+    return _shape(sources.model, look, generator(seed, 0)), None
+
+
+def _old(look: Look) -> float:
+    return max(0.0, (look.age - 25) / 65)
+
+
 def _shape(model: HeadModel, look: Look, generator: torch.Generator) -> Tensor:
     """[S] betas of a face that is as old, as male and as heavy as the look says."""
     betas = SPREAD * torch.randn(model.S, generator=generator)
-    old = max(0.0, (look.age - 25) / 65)
-    return traits.fitted(betas, model, (look.male, old, look.weight)).clamp(-LIMIT, LIMIT)
+    return traits.fitted(betas, model, (look.male, _old(look), look.weight)).clamp(-LIMIT, LIMIT)
 
 
 def _shade(model: HeadModel, every: Tensor, faces: Tensor, torso: int, loose: bool) -> Tensor:
@@ -211,12 +226,13 @@ def _softening(model: HeadModel, rounds: int = 2) -> sp.csr_matrix:
     return sp.csr_matrix(once**rounds, dtype=np.float32)
 
 
-def _dress(model: HeadModel, betas: Tensor, look: Look) -> Tensor:
+def _dress(model: HeadModel, betas: Tensor, bare: Tensor | None, look: Look) -> Tensor:
     """[V, 3] m: skin under the cloth moves out by the cloth's thickness."""
     body = model.regions["neck"] | model.regions["boundary"]
     under = (cloth.neckline(model.v_template, look.collar) / 0.004).clamp(0, 1) * body
-    normals = vertex_normals(model.identity(betas), model.faces)
-    return cloth.THICKNESS * under[:, None] * normals
+    normals = vertex_normals(model.identity(betas, bare), model.faces)
+    standing = cloth.THICKNESS * under[:, None] * normals
+    return standing if bare is None else bare + standing
 
 
 def _grow_all(

@@ -17,10 +17,19 @@ SCHEMA = "omega/studio-preview/1"
 RECORD = "preview.json"
 
 
-def run(output: Path, *, people: int, size: int, plain: bool, seed: int, report: Report) -> list[Path]:
+def run(
+    output: Path,
+    *,
+    people: int,
+    size: int,
+    plain: bool,
+    seed: int,
+    report: Report,
+    shapes: Path | None = None,
+) -> list[Path]:
     """Paths of the sheets. Nothing is written before all people are drawn."""
     began = time.perf_counter()
-    sources = load_sources(512 if size <= 320 else 1024)
+    sources = load_sources(512 if size <= 320 else 1024, shapes)
     panels, looks = [], []
     with torch.no_grad(), report.progress("studio", people) as bar:
         for number in range(seed, seed + people):
@@ -46,6 +55,7 @@ def run(output: Path, *, people: int, size: int, plain: bool, seed: int, report:
             "plain": plain,
             "head": {"name": sources.model.name, "sha256": sources.model.sha256},
             "texture_size": sources.atlas.size,
+            "shapes": str(shapes) if shapes is not None else "",
             "people": looks,
             "seconds": round(seconds, 2),
         },

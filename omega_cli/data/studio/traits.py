@@ -43,6 +43,13 @@ def _table() -> tuple[Tensor, Tensor]:
     return reads, torch.linalg.pinv(reads)
 
 
+def reading(model: HeadModel) -> Tensor | None:
+    """[3, S]: how the traits read, in standard deviations, for each unit of a beta; None for a head with
+    other betas than the open head's."""
+    reads, _ = _table()
+    return reads if reads.shape[1] == model.S else None
+
+
 def fitted(betas: Tensor, model: HeadModel, wanted: tuple[float, float, float]) -> Tensor:
     """betas [S], moved the shortest way to where the face reads as `wanted`: male (0 to 1), old (0: 25 years,
     1: 90) and weight (-1 to 1, about 0.4 wide in the population). A head with other betas is left alone."""

@@ -31,13 +31,15 @@ BLEND_SHARE = 0.35  # of the people, where there is a pack of heads
 @dataclass(frozen=True)
 class MakerConfig:
     """view_net: file of the network behind the six views, None: the lift; blends: a pack of VALID heads or
-    None, of which `held_out` are scored on alone; score_heads: photos of each of these; score_people: so
-    many generated ones; most: samples to train on in all."""
+    None, of which `held_out` are scored on alone; shapes: a pack of shapes for half of the generated people
+    (not of those that are scored on) or None; score_heads: photos of each head; score_people: so many
+    generated ones; most: samples to train on in all."""
 
     folder: Path
     score_folder: Path
     view_net: Path | None = None
     blends: Path | None = None
+    shapes: Path | None = None
     held_out: tuple[str, ...] = HELD_OUT
     portraits: Path | None = None
     pairs: Path | None = None
@@ -104,7 +106,9 @@ def _studio(config: MakerConfig) -> AvatarStudio:
     if config.view_net is not None:
         net, about = checkpoint.from_bytes(config.view_net.read_bytes(), str(config.view_net))
         net, size = net.eval(), int(str(about.get("size", 192)))
-    studio = Studio(size or config.views.size, config.views.half_extent, config.blends, config.held_out)
+    studio = Studio(
+        size or config.views.size, config.views.half_extent, config.blends, config.held_out, config.shapes
+    )
     return AvatarStudio(studio, net, size, config.plan, config.views, config.fit, config.device)
 
 
@@ -131,7 +135,7 @@ def _make_scored(config: MakerConfig, studio: AvatarStudio, number: int, count: 
             continue
         with workers.forgiven(workers.failure(config.score_folder, name)):
             if isinstance(who, int):
-                person = sample_person(who, studio.studio.sources)
+                person = sample_person(who, studio.studio.plain)
             else:
                 assert studio.studio.blends is not None
                 person = plain_blend(who, studio.studio.blends)

@@ -179,6 +179,7 @@ class Judge:
         """What the files say of their training."""
         sets = ["studio/*", *(["valid/*"] * bool(self.making.blends))]
         sets += ["portraits/*"] * bool(self.making.portraits or self.making.pairs)
+        sets += ["ict/*"] * bool(self.making.shapes)
         held_out = ["studio/9???????", *(f"valid/{name}" for name in self.making.held_out)]
         return {
             "trained_on": sets, "held_out": held_out, "size": self.config.size, "step": state["step"],
@@ -194,6 +195,7 @@ def _making(
         data / layout.RUN_SAMPLES, data / layout.RUN_SCORED,
         view_net=weights.resolve("view_net", report) if learned else None,
         blends=Path(config.blends) if config.blends else None,
+        shapes=Path(config.shapes) if config.shapes else None,
         held_out=makers.HELD_OUT if config.hold_out else (),
         portraits=Path(config.portraits) if config.portraits else None,
         pairs=Path(config.pairs) if config.pairs else None,

@@ -17,13 +17,15 @@ from omega_cli.train.views.samples import Studio, front_sample
 
 @dataclass(frozen=True)
 class MakerConfig:
-    """blends: a pack of VALID heads or None; blend_share of the people come from it, without `held_out`."""
+    """blends: a pack of VALID heads or None; blend_share of the people come from it, without `held_out`;
+    shapes: a pack of shapes for half of the generated people (not of those that are scored on) or None."""
 
     folder: Path
     size: int = 192
     half_extent: float = 0.21
     blends: Path | None = None
     blend_share: float = 0.4
+    shapes: Path | None = None
     held_out: tuple[str, ...] = ()
     shots: int = 2  # photos of each person
     most: int = 1 << 30  # samples in all
@@ -37,7 +39,7 @@ def work(config: MakerConfig, number: int, count: int) -> None:
     """Worker `number` of `count`: people first_seed + number, + count, ... until `most` samples are there."""
     workers.alone()
     with torch.inference_mode():
-        studio = Studio(config.size, config.half_extent, config.blends, config.held_out)
+        studio = Studio(config.size, config.half_extent, config.blends, config.held_out, config.shapes)
         _make_scored(config, studio, number, count)
         _make_fronts(config, studio, number, count)
         seed = config.first_seed + number
@@ -64,7 +66,7 @@ def _make_scored(config: MakerConfig, studio: Studio, number: int, count: int) -
             if isinstance(who, str):
                 workers.write(path, studio.head(who, rng, 0.6))
             else:
-                workers.write(path, studio.sample(sample_person(who, studio.sources), rng, 0.6))
+                workers.write(path, studio.sample(sample_person(who, studio.plain), rng, 0.6))
 
 
 def _make_fronts(config: MakerConfig, studio: Studio, number: int, count: int) -> None:

@@ -7,6 +7,7 @@ normal * 0.5 + 0.5, alpha), all in [0, 1] times 255.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,9 +117,15 @@ class Studio:
     """Everything that samples are made of, read once in each process."""
 
     def __init__(
-        self, size: int, half_extent: float, blends: Path | None = None, held_out: Collection[str] = ()
+        self,
+        size: int,
+        half_extent: float,
+        blends: Path | None = None,
+        held_out: Collection[str] = (),
+        shapes: Path | None = None,
     ) -> None:
-        self.sources: Sources = load_sources(384)
+        self.sources: Sources = load_sources(384, shapes)
+        self.plain = replace(self.sources, shapes=None)  # scores compare runs: the same people in all
         self.photographer = Photographer(self.sources.model, size, half_extent)
         self.blends: Blends | None = load(blends) if blends is not None else None
         self.size, self.held_out = size, tuple(held_out)
