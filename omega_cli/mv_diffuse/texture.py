@@ -18,6 +18,7 @@ from ..head.model import HeadModel
 from . import blur
 from . import hair as hair_maths
 from .fill import harmonic_fill, push_pull
+from .headgear import continued_around
 from .photo import Photo, Samples, sample
 
 # Labels of source/parsing.png (avatar/layout.py).
@@ -269,9 +270,9 @@ def build_texture(
         hair_texel = hair_texel + hair_maths.read_chart(strand, hair_maths.chart_coordinates(points))
     guess = torch.lerp(on_texels(skin), hair_texel, sharpen(on_texels(worn[:, None])))
     if hat is not None:
-        guess = torch.lerp(
-            guess, on_texels(hat), sharpen(on_texels(hat_field(surface, at_vertices)[:, None]))
-        )
+        of_hat = seen.weight * (seen.label == HAT)
+        around = continued_around(points, seen.rgb, of_hat, points, float(points[:, 2].mean()))
+        guess = torch.lerp(guess, around, sharpen(on_texels(hat_field(surface, at_vertices)[:, None])))
 
     inside = on_texels(surface.flags[:, :1])[:, 0] > 0.5
     guess = torch.where(inside[:, None], on_texels(albedo), guess)
