@@ -85,13 +85,15 @@ def views_case(avatar: Avatar, device: str) -> Iterator[Case]:
     net, about = checkpoint.from_bytes(weights.resolve("view_net").read_bytes(), "view_net")
     net = net.to(device)
 
+    area = photo_area(None, camera.width, camera.height)
+
     def views() -> object:
         lift = lift_views(
-            head, params, camera, image, labels, photo_area(None, camera.width, camera.height),
+            head, params, camera, image, labels, area,
             canonical_cameras(config.size, config.half_extent), config.texture_size, config.inflate,
             config.mirror, torch.Generator().manual_seed(0), device,
         )  # fmt: skip
-        return predict_views(net, lift.views, image, labels, camera, points, int(str(about["size"])))
+        return predict_views(net, lift.views, image, labels, area, camera, points, int(str(about["size"])))
 
     yield Case("mv-diffuse", f"6 views of {config.size}²", [views])
 

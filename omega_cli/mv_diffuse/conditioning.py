@@ -6,6 +6,7 @@ with what its parsing says. A seventh view is the aligned photo alone. All in [-
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -102,12 +103,18 @@ def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
         return view
     size = view.rgb.shape[-1]
     change = F.interpolate(residual[None], (size, size), mode="bicubic", align_corners=False)[0]
-    mask = (view.mask + F.softshrink(change[6:], FAINT)).clamp(0, 1)
+    coarse, covered = _low(torch.cat([view.rgb, view.mask]), residual.shape[-1]).split([3, 1])
+    # Added to a sharp outline a soft change would leave a gap along it: what grows is the coarse sum.
+    grows = ((change[6:] - FAINT) / FAINT).clamp(0, 1)
+    lost = -F.softshrink(change[6:].clamp_max(0), FAINT)
+    mask = torch.lerp(view.mask - lost, torch.maximum(view.mask, covered + change[6:]), grows).clamp(0, 1)
     mask = mask * main_part(mask)
-    coarse = _low(view.rgb, residual.shape[-1])
-    keep = torch.exp(-change[:3].abs().amax(0, keepdim=True) / SHARP)
+    # Beside an outline that moves outwards the lift's own pixels are part white.
+    reach = 2 * math.ceil(size / residual.shape[-1]) + 1
+    settled = 1 - F.max_pool2d((mask - view.mask).clamp_min(0)[None], reach, 1, reach // 2)[0]
+    keep = torch.exp(-change[:3].abs().amax(0, keepdim=True) / SHARP) * settled
     painted = coarse + change[:3] + (view.rgb - coarse) * keep
-    own = view.trust * (mask / view.mask.clamp_min(1e-3)).clamp(0, 1)
+    own = view.trust * settled * (mask / view.mask.clamp_min(1e-3)).clamp(0, 1)
     rgb = own * view.rgb + (1 - own) * painted
     # The network's rims are as soft as its pixels are wide: their colour without the white, a harder edge.
     bare = (rgb - (1 - mask)) / mask.clamp_min(RIM)

@@ -105,6 +105,11 @@ def hair_facts(
     return bottom, (covered("left_ear"), covered("right_ear"))
 
 
+def head_area(alpha: Tensor, labels: Tensor) -> Tensor:  # [H, W], [H, W] -> [H, W] bool
+    """The head's pixels, with hair and hat, without neck and cloth."""
+    return (alpha > 0.5) & ~is_in(labels, (0, CLOTH, NECK))
+
+
 def lift_views(
     model: HeadModel,
     params: HeadParams,  # T = 1, head frame (see head_frame)
@@ -130,7 +135,7 @@ def lift_views(
     displacement = torch.zeros_like(bare)
     if do_inflate:
         outline = Outline(
-            head=((rgba[3] > 0.5) & ~is_in(labels, (0, CLOTH, NECK))).numpy(),
+            head=head_area(rgba[3], labels).numpy(),
             hair=((rgba[3] > 0.5) & is_in(labels, HAIR_LIKE)).numpy(),
             photo=photo_area.numpy(),
         )

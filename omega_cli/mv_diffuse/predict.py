@@ -11,12 +11,13 @@ from torch import Tensor
 from ..geometry.camera import Camera
 from .conditioning import apply_residual, base_of, lift_maps, network_input, photo_maps
 from .fill import push_pull
-from .lift import View
+from .lift import View, head_area
 from .network import ViewNet
 
 FRONT, BACK = 0, 3  # of the six views
 SMALL_COLOUR = 0.03  # change of colour that is the network's blur, not news  # ours
-FADE = 0.03  # of the height over which a rule that ends at the chin fades
+FADE = 0.03  # of the height over which a rule that ends at the chin or at the photo's edge fades
+CUT = 0.02  # of the width: so much head at its upper edge makes a photo one that cuts the crown  # ours
 
 
 @torch.inference_mode()
@@ -25,6 +26,7 @@ def predict_views(
     views: Sequence[View],  # the lift's six
     rgba: Tensor,  # [4, H, W] the photo, straight
     labels: Tensor,  # [H, W]
+    photo_area: Tensor,  # [H, W] bool: False beyond the photo's edge
     camera: Camera,  # the photo's, in the head frame
     points: Tensor,  # [68, 3] m: landmarks of the fitted head
     size: int,  # px at which the network works
@@ -42,34 +44,82 @@ def predict_views(
     residual = residual.to(lift)
     if not residual.any():
         return list(views)
-    chin = views[0].camera.resized(size, size).project(points[8])[0][1]
-    settled = settle(base_of(lift[0]), residual, float(chin))
+    front = views[FRONT].camera.resized(size, size)
+    chin = front.project(points[8])[0][1]
+    cut = cut_crown(head_area(rgba[3], labels).cpu(), photo_area.cpu(), camera, front)
+    settled = settle(base_of(lift[0]), residual, float(chin), cut)
     return [apply_residual(view, change) for view, change in zip(views, settled, strict=True)]
 
 
-def settle(base: Tensor, residual: Tensor, chin: float) -> Tensor:
-    """What of a residual [6, 7, h, w] on the lift's maps (`base_of`) is kept. chin: px from the top.
+def cut_crown(head: Tensor, photo_area: Tensor, camera: Camera, front: Camera) -> float:
+    """px from the top of the front view down to which the photo says nothing of the head, because its upper
+    edge cuts it; 0 where it shows the whole crown. head, photo_area [H, W] bool."""
+    top = int(photo_area.any(1).to(torch.uint8).argmax())
+    columns = torch.nonzero((head & photo_area)[top])[:, 0]
+    if len(columns) < CUT * head.shape[1]:
+        return 0.0
+    edge = torch.stack([columns.float().mean() + 0.5, torch.tensor(top + 0.5)])[None].to(camera.K)
+    depth = camera.to_camera(edge.new_zeros(3))[2][None]
+    return float(front.project(camera.unproject(edge, depth))[0][0, 1].clamp_min(0))
+
+
+def settle(base: Tensor, residual: Tensor, chin: float, cut: float = 0.0) -> Tensor:
+    """What of a residual [6, 7, h, w] on the lift's maps (`base_of`) is kept. chin: px from the top; cut: px
+    from the top of the front that the photo's edge cuts off (`cut_crown`).
 
     The front stays the lift's: it is the photo, and the lift's outline meets the photo's outline through
     the photo's own camera; photographs taught the network theirs as if it were orthographic. Above the
     chin no view has less of the head than the lift, for the same reason, and the back has its outline
     exactly: seen from behind, a body's outline is that from the front. Normals stay where the lift has a
-    surface, or they would not fit these outlines. Small changes of colour are left out.
+    surface, or they would not fit these outlines. Small changes of colour are left out. Only a crown that
+    the photo cuts off is the network's in front and behind, too.
+
+    All six cameras are level, so what reaches a row of one reaches it in all: no side is higher than the
+    front. (A mesh that follows such sides gets a ridge along its middle.)
     """
     size = base.shape[-1]
     rows = (torch.arange(size, dtype=base.dtype, device=base.device)[:, None] + 0.5) / size
     above = ((chin / size - rows) / FADE).clamp(0, 1)
     predicted = base + residual
     kept = torch.zeros_like(residual)
+    own, lifted = predicted[:, 6], base[:, 6]
+    grown = torch.maximum(own, lifted)
+    front = lifted[FRONT]
+    if cut:
+        sides = [_top(grown[view]) for view in range(len(base)) if view not in (FRONT, BACK)]
+        front = torch.maximum(front, raised(front, sum(sides) / len(sides), (_top(front) + chin) / 2))
+    reached = front.amax(1, keepdim=True)
     for view in range(len(base)):
         if view == FRONT:
-            continue
-        own, lifted = predicted[view, 6], base[view, 6]
-        wanted = lifted if view == BACK else torch.maximum(own, lifted)
-        change = with_outline(predicted[view], torch.lerp(own, wanted, above)) - base[view]
-        bare = (lifted < 0.5).to(change)
+            alpha = front
+        elif view == BACK:
+            alpha = torch.lerp(own[view], torch.maximum(lifted[view], front.flip(1) * bool(cut)), above)
+        else:
+            alpha = torch.lerp(own[view], grown[view], above).minimum(torch.maximum(reached, lifted[view]))
+        change = with_outline(predicted[view], alpha) - base[view]
+        bare = (lifted[view] < 0.5).to(change)
         kept[view] = torch.cat([F.softshrink(change[:3], SMALL_COLOUR), change[3:6] * bare, change[6:]])
+        if view == FRONT:
+            kept[view] = change * (change[6:] > 0.01)
     return kept
+
+
+def raised(alpha: Tensor, top: float, fixed: float) -> Tensor:  # [h, w] -> [h, w]
+    """A head's mask whose part above the row `fixed` is stretched until it reaches up to the row `top`."""
+    old = _top(alpha)
+    if not top < old < fixed:
+        return alpha
+    rows = torch.arange(len(alpha), dtype=alpha.dtype, device=alpha.device) + 0.5
+    source = torch.where(rows < fixed, fixed - (fixed - rows) * (fixed - old) / (fixed - top), rows)
+    across = torch.linspace(-1, 1, 2 * alpha.shape[1] + 1, dtype=alpha.dtype, device=alpha.device)[1::2]
+    y, x = torch.meshgrid(source / len(alpha) * 2 - 1, across, indexing="ij")
+    return F.grid_sample(alpha[None, None], torch.stack([x, y], -1)[None], align_corners=False)[0, 0]
+
+
+def _top(alpha: Tensor) -> float:
+    """The row where a mask [h, w] begins, its height where it is empty."""
+    covered = alpha.amax(1) > 0.5
+    return float(covered.to(torch.uint8).argmax()) if covered.any() else float(len(alpha))
 
 
 def with_outline(maps: Tensor, alpha: Tensor) -> Tensor:  # [7, h, w], [h, w] -> [7, h, w]

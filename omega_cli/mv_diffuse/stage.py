@@ -53,13 +53,14 @@ def run(
         )
         image = codecs.load_image(source / layout.SOURCE_IMAGE, 4)
         labels = codecs.load_labels(source / layout.SOURCE_PARSING)
+        area = photo_area(codecs.load_json(crop) if crop.is_file() else None, camera.width, camera.height)
         lift = lift_views(
             model,
             params,
             camera,
             image,
             labels,
-            photo_area(codecs.load_json(crop) if crop.is_file() else None, camera.width, camera.height),
+            area,
             canonical_cameras(config.size, config.half_extent),
             config.texture_size,
             config.inflate,
@@ -72,7 +73,9 @@ def run(
             report.note("the photo shows a hat, which the view network has not learned: the lift alone")
         elif learned is not None:
             points = model.landmark_points(model(params).vertices[0], "ibug68")
-            finished = predict_views(learned.net, lift.views, image, labels, camera, points, learned.size)
+            finished = predict_views(
+                learned.net, lift.views, image, labels, area, camera, points, learned.size
+            )
         for view in finished:
             write_view(out.path, view.to("cpu"), own)
         codecs.save_cameras(out.path / layout.CAMERAS, [view.camera.to("cpu") for view in lift.views])

@@ -22,7 +22,7 @@ from omega_cli.mv_diffuse.conditioning import (
 )
 from omega_cli.mv_diffuse.lift import View
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
-from omega_cli.mv_diffuse.predict import predict_views, settle, with_outline
+from omega_cli.mv_diffuse.predict import cut_crown, predict_views, raised, settle, with_outline
 from omega_cli.mv_diffuse.stage import wears_a_hat
 
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
@@ -62,7 +62,7 @@ def test_an_untrained_network_gives_the_lift_back_bit_for_bit():
     rgba, labels = photo()
     points = 0.05 * torch.randn(68, 3, generator=torch.Generator().manual_seed(2))
     views = six()
-    out = predict_views(ViewNet(TINY).eval(), views, rgba, labels, views[0].camera, points, 32)
+    out = predict_views(ViewNet(TINY).eval(), views, rgba, labels, labels >= 0, views[0].camera, points, 32)
     for before, after in zip(views, out, strict=True):
         assert all(torch.equal(getattr(before, n), getattr(after, n)) for n in ("rgb", "normal", "mask"))
 
@@ -164,6 +164,69 @@ def test_what_is_kept_of_a_residual():
     assert torch.allclose(alpha[2, :22], base[3, 6, :22], atol=1e-6)  # the back keeps its outline
     inside = base[1, 6] > 0.5
     assert not kept[1, 3:6][:, inside].any() and kept[1, 3:6, 12:20, 27:30].any()
+
+
+def test_no_view_reaches_higher_than_the_front():
+    """Level cameras: a row that is empty in one is empty in all."""
+    base = base_of(lift_maps(six(), 32))
+    residual = torch.zeros_like(base)
+    residual[1:, 6, 1:6, 12:20] = 1.0  # hair above the crown, everywhere but in front
+    alpha = (base + settle(base, residual, chin=24.0))[:, 6]
+    top = base[0, 6].amax(1)
+    assert float(top[:5].max()) < 0.5 < float((base + residual)[1, 6, 2].max())
+    assert bool((alpha.amax(2) <= torch.maximum(top, base[:, 6].amax(2)) + 1e-6).all())
+
+
+def test_a_crown_that_the_photo_cuts_is_as_high_in_front_as_at_the_sides():
+    base = base_of(lift_maps(six(), 32))
+    residual = torch.zeros_like(base)
+    residual[[1, 2, 4, 5], 6, 2:8, 12:20] = 1.0
+    kept = settle(base, residual, chin=24.0, cut=8.0)
+    alpha = (base + kept)[:, 6]
+    reach = [int((view.amax(1) > 0.5).to(torch.uint8).argmax()) for view in alpha]
+    assert int((base[0, 6].amax(1) > 0.5).to(torch.uint8).argmax()) > 3 and all(1 <= row <= 3 for row in reach)
+    assert torch.allclose(alpha[3], alpha[0].flip(1), atol=1e-5)  # behind as in front
+    inside = base[0, 6] > 0.99
+    assert not kept[0][:, inside].any()  # what the photo shows stays
+
+
+def test_a_mask_is_raised_by_stretching_what_lies_above_a_row():
+    mask = torch.zeros(40, 20)
+    mask[12:, 5:15] = 1
+    higher = raised(mask, top=6.0, fixed=20.0)
+    assert float(higher[:5].max()) < 0.5 < float(higher[7, 5:15].min())
+    assert torch.equal(higher[20:], mask[20:]) and not higher[:, :4].any()
+    assert torch.equal(raised(mask, top=15.0, fixed=20.0), mask)  # never lowered
+
+
+@pytest.mark.parametrize(("first", "cuts"), [(6, True), (3, False)])
+def test_the_photos_upper_edge_cuts_the_crown_or_does_not(first, cuts):
+    front = six()[0].camera
+    head = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    head[5:50, 20:44] = True
+    area = torch.zeros_like(head)
+    area[first:] = True
+    row = cut_crown(head, area, front, front.resized(32, 32))
+    assert row == pytest.approx((first + 0.5) * 32 / SIZE, abs=1e-3) if cuts else row == 0.0
+
+
+def test_a_soft_change_beside_a_sharp_outline_leaves_no_gap():
+    """What grows is dark and opaque up to its own edge, along the old outline, too."""
+    before = view(0)
+    low = base_of(lift_maps([before], 32))[0]
+    dark = View(before.camera, 1 - 0.8 * before.mask.expand(3, -1, -1), *[
+        getattr(before, n) for n in ("normal", "mask", "trust", "depth")
+    ])  # fmt: skip
+    base = base_of(lift_maps([dark], 32))[0]
+    target = low[6].clone()
+    target[4:20, 12:20] = 1.0
+    residual = torch.zeros_like(base)
+    residual[6] = target - base[6]
+    residual[:3] = -0.8 * residual[6]
+    after = apply_residual(dark, residual)
+    column = slice(27, 37)
+    assert float(after.mask[0, 12:40, column].min()) > 0.97
+    assert float((after.rgb[:, 12:40, column] - 0.2).abs().max()) < 0.06
 
 
 def test_an_outline_that_grows_takes_the_colour_beside_it():

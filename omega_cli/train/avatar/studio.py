@@ -127,7 +127,7 @@ class AvatarStudio:
         )  # fmt: skip
         if self.net is None or wears_a_hat(taken.labels):
             return lift.views
-        photo = taken.rgba, taken.labels, taken.camera, taken.points
+        photo = taken.rgba, taken.labels, taken.area, taken.camera, taken.points
         return predict_views(self.net, lift.views, *photo, self.net_size, self.net_place)
 
     def _deformed(self, taken: Tracked, views: list[View]) -> Tensor:  # [V, 3] m
