@@ -68,11 +68,12 @@ def march(
     outline: Outline,
     only_hair: np.ndarray,  # [M] bool: go outward through hair only (necks, shoulders)
     reach_px: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distance (px) from each point to the head's outline along its direction, and validity [M].
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signed distance (px) from each point to the head's outline along its direction, validity [M] and
+    whether the distance is a least one [M].
 
     Positive: the point is inside and the outline lies further out. Points whose march leaves the photo
-    are invalid: a photo cut at the crown says nothing about the crown.
+    are not valid: a photo that cuts the hair says only that it reaches that edge, at least.
     """
     height, width = outline.head.shape
     steps = np.arange(-0.35 * reach_px, reach_px, 0.5)
@@ -91,7 +92,7 @@ def march(
     last = zero - 1 - within[:, ::-1].argmax(1)
     valid = np.where(at_start, leaves & framed[np.arange(len(start)), first], enters & framed[:, zero])
     distance = np.where(at_start, steps[first], np.where(enters, steps[last], 0.0))
-    return distance, valid
+    return distance, valid, at_start & leaves & ~framed[np.arange(len(start)), first]
 
 
 def smoothness(
@@ -170,7 +171,7 @@ def inflate(
 
     smooth = smoothness(laplacian, active, mirror)
     moved = vertices.copy()
-    h = np.zeros(n)
+    h, least = np.zeros(n), np.zeros(n)
     for _ in range(iterations):
         normals = vertex_normals(torch.from_numpy(moved).float(), faces).numpy().astype(np.float64)
         to_camera = camera.view_directions(torch.from_numpy(moved).float()).numpy()
@@ -184,12 +185,18 @@ def inflate(
         px_per_m = np.linalg.norm(step, axis=1) * 1e3
         px_scale = float(np.median(px_per_m))
         reach = MAX_THICKNESS * px_scale
-        distance, valid = march(base, 1e3 * step / px_per_m.clip(1e-6)[:, None], outline, ~scalp[rim], reach)
+        distance, valid, cut = march(
+            base, 1e3 * step / px_per_m.clip(1e-6)[:, None], outline, ~scalp[rim], reach
+        )
         # A direction that points at the camera says nothing about thickness.
         trust = 0.6 * valid * np.clip(px_per_m / px_scale - 0.3, 0, 1)
         wanted, weight = np.zeros(n), np.zeros(n)
-        wanted[rim] = h[rim] + distance / px_per_m.clip(1e-6)
+        reached = h[rim] + distance / px_per_m.clip(1e-6)
+        least[rim] = np.maximum(least[rim], np.where(cut & (px_per_m > 0.3 * px_scale), reached, 0.0))
+        wanted[rim] = reached
         weight[rim] = trust
+        held = (weight == 0) & (least > 0)
+        wanted[held], weight[held] = least[held], 0.3
         if weight[scalp].sum() > 0:
             typical = np.average(wanted.clip(0, MAX_THICKNESS)[scalp], weights=weight[scalp] + 1e-9)
             prior = share * typical
