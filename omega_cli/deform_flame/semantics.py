@@ -15,7 +15,7 @@ from omega_cli.head.regions import region_weights
 
 # Relative weights w_i of Eq. 3: high on the hair-bearing scalp and at the boundary, minimal on the face.
 # ours; the paper gives no numbers.
-LAPLACIAN = {"scalp": 1.0, "boundary": 1.0, "neck": 0.5, "ears": 0.02, "face": 0.01}
+LAPLACIAN = {"scalp": 0.4, "boundary": 1.0, "neck": 0.2, "ears": 0.02, "face": 0.01}
 FACE_WEIGHT = LAPLACIAN["face"]
 # The normal term is for non-facial regions only; an ear is nearly rigid, so its maps count for less.
 NORMAL = {"scalp": 1.0, "boundary": 1.0, "neck": 1.0, "ears": 0.25}
