@@ -22,6 +22,7 @@ SKULL_CENTRE = (0.0, 0.035, -0.015)  # m, head frame
 CHART = (448, 800)  # rows along the arc, columns about the axis
 ARC_LENGTH = 0.40  # m covered by the rows
 PATCH = (72, 40)  # longer along the strands than across
+ENOUGH = 400  # places for a patch's centre; with fewer the same patch comes again and again, like scales
 BLUR = 11.0  # px: what is coarser than this is colour, not texture
 
 
@@ -65,7 +66,7 @@ def synthesise_chart(
     exemplar, known = chart_exemplar(detail, coordinates)
     spread = detail.std(0, keepdim=True).T[..., None] if len(detail) > 8 else detail.new_zeros(3, 1, 1)
     spots, turns = patch_sources(exemplar, known, generator)
-    if len(spots) < 24:
+    if len(spots) == 0:
         return strands(generator).to(spread) * spread
 
     height, width = PATCH
@@ -73,7 +74,9 @@ def synthesise_chart(
     step = height // 2, width // 2
     down, across = math.ceil(rows / step[0]), math.ceil(columns / step[1])
     picks = torch.randint(len(spots), (down * across,), generator=generator).to(spots.device)
-    patches = window * turned_patches(exemplar, spots[picks], turns[picks])
+    patches = turned_patches(exemplar, spots[picks], turns[picks])
+    # A mean that they share would show the grid: the windows' sum, unlike that of their squares, varies.
+    patches = window * (patches - (window * patches).sum((2, 3), keepdim=True) / window.sum())
     parts = torch.cat([patches, (window**2).expand(len(patches), 1, -1, -1)], 1)
     covered = (down + 1) * step[0], (across + 1) * step[1]
     total = F.fold(parts.flatten(1).T[None], covered, PATCH, stride=step)[0]
@@ -100,7 +103,8 @@ def chart_exemplar(detail: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]
 def patch_sources(exemplar: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Centres [M, 2] (row, column) of wholly known patches and the turn [M] (rad) of their strands.
 
-    The turn comes from the structure tensor; patches with a clear direction are preferred.
+    The turn comes from the structure tensor; patches with a clear direction are preferred. None where too
+    little is known.
     """
     grey = exemplar.mean(0)
     gy, gx = torch.gradient(grey)
@@ -112,8 +116,8 @@ def patch_sources(exemplar: Tensor, known: Tensor, generator: torch.Generator) -
     side = max(PATCH) // 2 * 2 + 1
     inside = blur.box(known, side, side)[0] > 0.85
     spots = torch.nonzero(inside)
-    if len(spots) == 0:
-        return spots, across.new_zeros(0)
+    if len(spots) < ENOUGH:
+        return spots[:0], across.new_zeros(0)
     weight = clear[inside] ** 2 + 1e-3
     stride = max(1, len(spots) // 20000)
     picks = torch.multinomial(weight[::stride].cpu(), 400, replacement=True, generator=generator)

@@ -32,6 +32,19 @@ def test_synthesis_has_the_contrast_of_the_photo_in_both_modes():
         assert abs(float(chart.mean())) < 0.3 * float(chart.std())
 
 
+def test_little_hair_is_not_repeated_like_scales():
+    """Hair hardly larger than a patch, light in its middle: no grid of it may show."""
+    v, u = torch.meshgrid(torch.linspace(0.2, 0.37, 160), torch.linspace(0.46, 0.55, 160), indexing="ij")
+    coordinates = torch.stack([u.flatten(), v.flatten()], 1)
+    noise = torch.randn(len(coordinates), generator=torch.Generator().manual_seed(2))
+    detail = (0.1 * torch.sin(18 * (v.flatten() - 0.2)) + 0.01 * noise)[:, None].expand(-1, 3)
+    _, known = hair.chart_exemplar(detail, coordinates)
+    assert known.sum() > hair.PATCH[0] * hair.PATCH[1]
+    chart = hair.synthesise_chart(detail, coordinates, torch.Generator().manual_seed(0)).mean(0)
+    rows = chart.mean(1)  # what all columns share: the rows of a grid
+    assert float(rows.std()) < 0.4 * float(chart.std())  # 0.74 with the patches as they are
+
+
 def test_chart_reads_are_periodic_in_the_angle():
     chart = torch.rand(3, *hair.CHART, generator=torch.Generator().manual_seed(1))
     left = hair.read_chart(chart, torch.tensor([[1e-6, 0.3]]))
