@@ -144,13 +144,17 @@ def hair_field(
 
 
 def hat_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
-    """Where the head wears a hat: as low behind as the photo shows it at the sides."""
-    scalp = surface.model.regions["scalp"]
+    """Where the head wears a hat: as low behind as the photo shows it at the sides; a headscarf, which covers
+    the neck, all the way down."""
+    regions, scalp = surface.model.regions, surface.model.regions["scalp"]
     if seen.share(HAT, scalp) < 0.1:
         return torch.zeros_like(seen.weight)
-    hat = scalp & (seen.label == HAT) & (seen.weight > 0.3)
+    coverable = scalp | regions["ears"] | regions["neck"] | regions["boundary"]
+    hat = coverable & (seen.label == HAT) & (seen.weight > 0.3)
     brim = surface.vertices[hat, 1].quantile(0.1) if hat.any() else torch.tensor(0.08)
-    prior = ((surface.vertices[:, 1] - brim) / 0.008 + 0.5).clamp(0, 1) * scalp
+    if seen.share(HAT, regions["neck"]) > 0.3:
+        brim = surface.vertices[:, 1].min()
+    prior = ((surface.vertices[:, 1] - brim) / 0.008 + 0.5).clamp(0, 1) * coverable
     return label_field(surface, seen, (HAT,), prior, torch.full_like(prior, 0.5))
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from omega_cli.head.assets import load_head
 from omega_cli.mv_diffuse.headgear import continued_around, likeliest_tilt
+from omega_cli.mv_diffuse.texture import HAT, Evidence, Surface, hat_field, mirror_of
 
 AXIS = -0.01
 
@@ -60,3 +62,19 @@ def test_the_sides_take_what_is_seen_on_their_own_side() -> None:
     found = continued_around(points, rgb, (angle.cos() > 0.3).float(), points, AXIS)
     side = (angle.cos().abs() < 0.2) & (points[:, 0] > 0.05)
     assert found[side, 0].min() > 0.9
+
+
+@pytest.mark.parametrize(("lowest", "nape", "ears"), [(0.08, False, False), (-1.0, True, True)])
+def test_a_cap_ends_above_the_nape_and_a_headscarf_covers_it(lowest: float, nape: bool, ears: bool) -> None:
+    model = load_head()
+    surface = Surface.of(model, model.v_template, mirror_of(model))
+    front = surface.normals[:, 2] > 0.2
+    worn = (model.regions["scalp"] | model.regions["neck"]) & (model.v_template[:, 1] > lowest)
+    label = torch.where(worn, HAT, 1)
+    field = hat_field(surface, Evidence(torch.zeros(len(label), 3), front.float(), label))
+    behind = surface.normals[:, 2] < -0.5
+    top = model.regions["scalp"] & behind & (model.v_template[:, 1] > 0.1)
+    assert float(field[top].mean()) > 0.9
+    assert (float(field[model.regions["neck"] & behind].mean()) > 0.5) == nape
+    assert (float(field[model.regions["ears"] & ~front].mean()) > 0.5) == ears
+    assert float(field[model.regions["face"] & front].max()) < 0.5
