@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .hair import read_chart
+
 ROW = 0.003  # m of height in a row of the chart
 COLUMNS = 96  # of angle
 SPREAD = 1.5  # rows over which a band's edge is soft
@@ -27,11 +29,7 @@ def continued_around(points: Tensor, rgb: Tensor, weight: Tensor, at: Tensor, ax
     """
     tilt = likeliest_tilt(points, rgb, weight, axis_z)
     row, column, first, count = _cells(points, tilt, axis_z)
-    table = points.new_zeros(count * COLUMNS, 4)
-    table.index_add_(
-        0, row * COLUMNS + column, torch.cat([rgb, torch.ones_like(rgb[:, :1])], 1) * weight[:, None]
-    )
-    chart = table.view(count, COLUMNS, 4)
+    chart = _summed(rgb, weight, row * COLUMNS + column, count * COLUMNS).view(count, COLUMNS, 4)
     r = torch.arange(count, device=rgb.device)
     apart = (r[:, None] - r).to(rgb).square()
     down = sum(share * torch.exp(-apart / (2 * reach**2)) for reach, share in ((SPREAD, 1.0), *FAINT))
@@ -40,8 +38,8 @@ def continued_around(points: Tensor, rgb: Tensor, weight: Tensor, at: Tensor, ax
     around = (NEAR**2 + turn.to(rgb).square()) ** -2
     filled = torch.einsum("ij,jkc,kl->ilc", down, chart, around)
     colour = filled[..., :3] / filled[..., 3:].clamp_min(1e-20)
-    y, x = _place(at, tilt, axis_z)
-    return _read(colour, (y - first) / ROW - 0.5, x * COLUMNS - 0.5)
+    height, angle = _place(at, tilt, axis_z)
+    return read_chart(colour.permute(2, 0, 1), torch.stack([angle, (height - first) / (ROW * count)], 1))
 
 
 def likeliest_tilt(points: Tensor, rgb: Tensor, weight: Tensor, axis_z: float) -> float:
@@ -49,9 +47,7 @@ def likeliest_tilt(points: Tensor, rgb: Tensor, weight: Tensor, axis_z: float) -
 
     def unlike(tilt: float) -> float:
         row, _, _, count = _cells(points, tilt, axis_z)
-        total = rgb.new_zeros(count, 4).index_add_(
-            0, row, torch.cat([rgb, torch.ones_like(rgb[:, :1])], 1) * weight[:, None]
-        )
+        total = _summed(rgb, weight, row, count)
         mean = total[:, :3] / total[:, 3:].clamp_min(1e-9)
         return float((weight * (rgb - mean[row]).square().sum(1)).sum())
 
@@ -59,6 +55,12 @@ def likeliest_tilt(points: Tensor, rgb: Tensor, weight: Tensor, axis_z: float) -
     found = {math.radians(t): unlike(math.radians(t)) for t in TILTS.tolist()}
     best = min(found, key=found.__getitem__)
     return best if found[best] < 0.9 * upright else 0.0
+
+
+def _summed(rgb: Tensor, weight: Tensor, cell: Tensor, count: int) -> Tensor:  # [count, 4]
+    """Weighted colours and weights of each cell."""
+    told = torch.cat([rgb, torch.ones_like(rgb[:, :1])], 1) * weight[:, None]
+    return rgb.new_zeros(count, 4).index_add_(0, cell, told)
 
 
 def _place(points: Tensor, tilt: float, axis_z: float) -> tuple[Tensor, Tensor]:
@@ -75,15 +77,3 @@ def _cells(points: Tensor, tilt: float, axis_z: float) -> tuple[Tensor, Tensor, 
     first = float(height.min())
     row = ((height - first) / ROW).long()
     return row, (angle * COLUMNS).long().clamp(0, COLUMNS - 1), first, int(row.max()) + 1
-
-
-def _read(chart: Tensor, row: Tensor, column: Tensor) -> Tensor:  # [R, C, 3], [N], [N] -> [N, 3]
-    """Bilinear; the angle is periodic, rows beyond the chart are its first or last."""
-    row = row.clamp(0, len(chart) - 1)
-    r0, c0 = row.floor(), column.floor()
-    low, left = r0.long(), c0.long()
-    v, u = (row - r0)[:, None], (column - c0)[:, None]
-    high = (low + 1).clamp(max=len(chart) - 1)
-    a, b = left % chart.shape[1], (left + 1) % chart.shape[1]
-    upper = torch.lerp(chart[low, a], chart[low, b], u)
-    return torch.lerp(upper, torch.lerp(chart[high, a], chart[high, b], u), v)

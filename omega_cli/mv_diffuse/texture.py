@@ -191,14 +191,20 @@ def sharpen(field: Tensor) -> Tensor:
     return ((field - 0.3) / 0.3).clamp(0, 1)
 
 
+def shown(photo: Photo, labels: tuple[int, ...]) -> Tensor | None:  # [1, H, W]
+    """Where the photo shows these labels, edges left out; None where it shows (almost) nothing of them."""
+    mask = (is_in(photo.labels, labels) & (photo.alpha[0] > 0.9)).float()[None]
+    mask = 1 - F.max_pool2d(1 - mask[None], 5, 1, 2)[0]
+    return mask if mask.sum() >= 60 else None
+
+
 def continued_colour(surface: Surface, photo: Photo, labels: tuple[int, ...], mirror: bool) -> Tensor | None:
     """[V, 3]: the photo's colour of the given labels, continued smoothly over the whole skin.
 
     None when the photo shows (almost) nothing of these labels.
     """
-    mask = (is_in(photo.labels, labels) & (photo.alpha[0] > 0.9)).float()[None]
-    mask = 1 - F.max_pool2d(1 - mask[None], 5, 1, 2)[0]
-    if mask.sum() < 60:
+    mask = shown(photo, labels)
+    if mask is None:
         return None
     blurred = Photo(
         blur.within(photo.rgb, mask, 3.0),
@@ -248,7 +254,6 @@ def build_texture(
     worn = hair_field(surface, at_vertices, hair_bottom, hidden_ears)
     skin = continued_colour(surface, photo, PLAIN_SKIN, mirror)
     hair = continued_colour(surface, photo, (HAIR,), mirror)
-    hat = continued_colour(surface, photo, (HAT,), mirror)
     albedo = person_albedo(model, photo, skin)
     skin = albedo if skin is None else torch.where(model.regions["skin"][:, None], skin, albedo)
     cloth, dressed = continued_colour(surface, photo, (CLOTH,), mirror), cloth_field(surface, at_vertices)
@@ -273,7 +278,7 @@ def build_texture(
     if strand is not None:
         hair_texel = hair_texel + hair_maths.read_chart(strand, hair_maths.chart_coordinates(points))
     guess = torch.lerp(on_texels(skin), hair_texel, sharpen(on_texels(worn[:, None])))
-    if hat is not None:
+    if shown(photo, (HAT,)) is not None:
         of_hat = seen.weight * (seen.label == HAT)
         around = continued_around(points, seen.rgb, of_hat, points, float(points[:, 2].mean()))
         guess = torch.lerp(guess, around, sharpen(on_texels(hat_field(surface, at_vertices)[:, None])))
