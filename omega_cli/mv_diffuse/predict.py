@@ -16,7 +16,7 @@ from .network import ViewNet
 
 FRONT, BACK = 0, 3  # of the six views
 SMALL_COLOUR = 0.03  # change of colour that is the network's blur, not news  # ours
-FADE = 0.03  # of the height over which a rule that ends at the chin or at the photo's edge fades
+FADE = 0.03  # of the height over which a rule that ends at the chin fades
 CUT = 0.02  # of the width: so much head at its upper edge makes a photo one that cuts the crown  # ours
 
 
@@ -44,28 +44,21 @@ def predict_views(
     residual = residual.to(lift)
     if not residual.any():
         return list(views)
-    front = views[FRONT].camera.resized(size, size)
-    chin = front.project(points[8])[0][1]
-    cut = cut_crown(head_area(rgba[3], labels).cpu(), photo_area.cpu(), camera, front)
+    chin = views[0].camera.resized(size, size).project(points[8])[0][1]
+    cut = cuts_crown(head_area(rgba[3], labels).cpu(), photo_area.cpu())
     settled = settle(base_of(lift[0]), residual, float(chin), cut)
     return [apply_residual(view, change) for view, change in zip(views, settled, strict=True)]
 
 
-def cut_crown(head: Tensor, photo_area: Tensor, camera: Camera, front: Camera) -> float:
-    """px from the top of the front view down to which the photo says nothing of the head, because its upper
-    edge cuts it; 0 where it shows the whole crown. head, photo_area [H, W] bool."""
+def cuts_crown(head: Tensor, photo_area: Tensor) -> bool:  # [H, W] bool, both
+    """Whether the photo's upper edge cuts the head."""
     top = int(photo_area.any(1).to(torch.uint8).argmax())
-    columns = torch.nonzero((head & photo_area)[top])[:, 0]
-    if len(columns) < CUT * head.shape[1]:
-        return 0.0
-    edge = torch.stack([columns.float().mean() + 0.5, torch.tensor(top + 0.5)])[None].to(camera.K)
-    depth = camera.to_camera(edge.new_zeros(3))[2][None]
-    return float(front.project(camera.unproject(edge, depth))[0][0, 1].clamp_min(0))
+    return int((head & photo_area)[top].sum()) >= CUT * head.shape[1]
 
 
-def settle(base: Tensor, residual: Tensor, chin: float, cut: float = 0.0) -> Tensor:
-    """What of a residual [6, 7, h, w] on the lift's maps (`base_of`) is kept. chin: px from the top; cut: px
-    from the top of the front that the photo's edge cuts off (`cut_crown`).
+def settle(base: Tensor, residual: Tensor, chin: float, cut: bool = False) -> Tensor:
+    """What of a residual [6, 7, h, w] on the lift's maps (`base_of`) is kept. chin: px from the top; cut:
+    whether the photo cuts the crown (`cuts_crown`).
 
     The front stays the lift's: it is the photo, and the lift's outline meets the photo's outline through
     the photo's own camera; photographs taught the network theirs as if it were orthographic. Above the
@@ -90,10 +83,12 @@ def settle(base: Tensor, residual: Tensor, chin: float, cut: float = 0.0) -> Ten
         front = torch.maximum(front, raised(front, sum(sides) / len(sides), (_top(front) + chin) / 2))
     reached = front.amax(1, keepdim=True)
     for view in range(len(base)):
+        if view == FRONT and not cut:
+            continue
         if view == FRONT:
             alpha = front
         elif view == BACK:
-            alpha = torch.lerp(own[view], torch.maximum(lifted[view], front.flip(1) * bool(cut)), above)
+            alpha = torch.lerp(own[view], torch.maximum(lifted[view], front.flip(1) * cut), above)
         else:
             alpha = torch.lerp(own[view], grown[view], above).minimum(torch.maximum(reached, lifted[view]))
         change = with_outline(predicted[view], alpha) - base[view]
