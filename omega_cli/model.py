@@ -7,8 +7,8 @@ Cut at the stages' seams: encoder (splat-uv), decoder (decode), refiner (render)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +18,23 @@ from omega_cli.decode.checkpoint import DECODER
 from omega_cli.decode.learned import learned_change, refine_decoded
 from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
 from omega_cli.decode.residual import Change
-from omega_cli.gaussians.binding import BoundGaussians
-from omega_cli.gaussians.splat import render
+from omega_cli.gaussians.binding import carriers, follow
+from omega_cli.gaussians.model import Gaussians
+from omega_cli.gaussians.splat import RenderOutput, render
+from omega_cli.gaussians.surface_motion import SurfaceMotion
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.render.checkpoint import REFINER
 from omega_cli.render.refiner import Refiner, RefinerConfig
-from omega_cli.render.rig import soften_hem
+from omega_cli.render.rig import hem_share
 from omega_cli.splat_uv.canonical import UVMap
 from omega_cli.splat_uv.checkpoint import ENCODER, make_encoder
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.dino import DinoConfig
 from omega_cli.splat_uv.encoder import EncoderConfig
 from omega_cli.splat_uv.features import CHANNELS
-from omega_cli.splat_uv.stage import Photo, SplatHead, Views, splat_posed
+from omega_cli.splat_uv.stage import Photo, SplatHead, SplatMesh, Views, splat_views
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class OmegaConfig:
 
 @dataclass(frozen=True)
 class Drawn:
-    """raw, refined [3, H, W] before clamping, over `background`; alpha [1, H, W]."""
+    """T pictures: raw, refined [T, 3, H, W] before clamping, over their backgrounds; alpha [T, 1, H, W]."""
 
     raw: Tensor
     refined: Tensor
@@ -54,14 +56,47 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Avatar:
-    """bound: the Gaussians on the canonical mesh; shaped [V, 3] m: that mesh before expression and pose;
-    changes: what the network added at texels and vertices (for the regularisation); params: T = 1."""
+class Stand:
+    """A fitted head without its Gaussians: all of an avatar that does not change while the networks learn.
 
-    bound: BoundGaussians
+    shaped [V, 3] m: the mesh before expression and pose; mesh: it in the views' pose; vertices [T, V, 3] m
+    and tables [T, V, 13] (`SurfaceMotion.table`): how it stands in T frames.
+    """
+
     shaped: Tensor
+    mesh: SplatMesh
+    vertices: Tensor
+    tables: Tensor
+
+    @staticmethod
+    @torch.no_grad()
+    def of(head: HeadModel, params: HeadParams, offsets: Tensor, frames: HeadParams) -> Stand:
+        """params: T = 1, the head in the views' frame; frames: T of the same identity."""
+        shaped = head.canonical(params.betas, offsets)
+        vertices = head.animate(shaped, frames).vertices
+        motion = SurfaceMotion.between(shaped, head.faces)
+        tables = torch.stack([motion.table(posed) for posed in vertices])
+        return Stand(shaped, SplatMesh.posed(SplatHead.of(head), params, offsets), vertices, tables)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The analytic avatar: what decode makes of the colours, and how much the hem leaves [N + V] of it."""
+
+    decoded: Decoded
+    hem: Tensor
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """canonical: N + V Gaussians on the canonical mesh, as they are drawn; corners, barycentric, shift: what
+    carries them (`pose_gaussians`); changes: what the network added at texels and vertices."""
+
+    canonical: Gaussians
+    corners: Tensor
+    barycentric: Tensor
+    shift: Tensor
     changes: tuple[Change, Change]
-    params: HeadParams
 
 
 class OmegaModel(nn.Module):
@@ -95,45 +130,48 @@ class OmegaModel(nn.Module):
         self.decoder.load_state_dict(DECODER.from_bytes(files[DECODER.name], DECODER.name)[0].state_dict())
         self.refiner.load_state_dict(REFINER.from_bytes(files[REFINER.name], REFINER.name)[0].state_dict())
 
-    def canonical_map(
-        self, params: HeadParams, offsets: Tensor, views: Views, photo: Photo | None
-    ) -> tuple[UVMap, Tensor]:
+    def canonical_map(self, mesh: SplatMesh, views: Views, photo: Photo | None) -> tuple[UVMap, Tensor]:
         """Splat-uv: the map of filter bank and learned features, and the identity vector."""
-        inputs = SplatHead.of(self.head), params, offsets, views, photo, self.splat
-        uv_map, identity, _ = splat_posed(*inputs, self.encoder)
+        uv_map, identity, _ = splat_views(views, mesh, photo, self.splat, self.encoder)
         return uv_map, identity
 
     @torch.no_grad()
-    def analytic(self, params: HeadParams, offsets: Tensor, uv_map: UVMap) -> Decoded:
+    def analytic(self, shaped: Tensor, uv_map: UVMap) -> Base:
         """Decode's analytic part, which depends on the colours alone: nothing learned is in it."""
-        vertices = self.head.canonical(params.betas, offsets)
-        centres = (self.head.J_regressor @ vertices)[3:5]
-        return decode_surface(self.head, vertices, centres, uv_map.features.detach(), uv_map.weight.detach())
+        centres = (self.head.J_regressor @ shaped)[3:5]
+        features, weight = uv_map.features.detach(), uv_map.weight.detach()
+        decoded = decode_surface(self.head, shaped, centres, features, weight)
+        # the hem is 14 mm wide; what the network moves a Gaussian by is not worth asking again
+        return Base(decoded, hem_share(torch.cat([decoded.uv.means, shaped]), shaped, self.head))
 
-    def avatar(
-        self, params: HeadParams, offsets: Tensor, uv_map: UVMap, identity: Tensor, base: Decoded
-    ) -> Avatar:
-        """Decode: both branches, bound to the canonical mesh."""
-        shaped = self.head.canonical(params.betas, offsets)
-        with _halved(base.texture):
+    def avatar(self, shaped: Tensor, uv_map: UVMap, identity: Tensor, base: Base) -> Avatar:
+        """Decode: both branches on the canonical mesh [V, 3] m."""
+        decoded, faces = base.decoded, self.head.faces
+        with _halved(decoded.texture):
             changes = learned_change(
-                self.decoder, base, self.layout, uv_map.features, uv_map.weight, identity
+                self.decoder, decoded, self.layout, uv_map.features, uv_map.weight, identity
             )
-        made = refine_decoded(base, *changes, shaped, self.head.faces)
-        bound = BoundGaussians.bind(
-            made.uv, made.face_index, made.barycentric, made.vertex, shaped, self.head.faces
-        )
-        return Avatar(soften_hem(bound, self.head), shaped, changes, params)
+        made = refine_decoded(decoded, *changes, shaped, faces)
+        whole = Gaussians.concatenate([made.uv, made.vertex])
+        whole = replace(whole, opacities=whole.opacities * base.hem)
+        corners, weights = carriers(faces, made.face_index, made.barycentric, len(shaped))
+        shift = whole.means - torch.cat([decoded.uv.means, shaped])
+        return Avatar(whole, corners, weights, shift, changes)
 
-    def draw(self, avatar: Avatar, frame: HeadParams, camera: Camera, background: Tensor) -> Drawn:
-        """Render: pose by one frame (T = 1), splat 32 channels, refine. background [3]."""
-        vertices = self.head.animate(avatar.shaped, frame).vertices[0]
-        posed = avatar.bound.pose(vertices)
-        seen = render(posed, camera)
-        alpha = seen.alpha[None]
-        raw = seen.image[:3] + (1 - alpha) * background[:, None, None]
+    def seen(self, avatar: Avatar, table: Tensor, camera: Camera) -> RenderOutput:
+        """Render's first half: pose by one of `Stand.tables` and draw 32 channels over black."""
+        posed = follow(avatar.canonical, table, avatar.corners, avatar.barycentric, avatar.shift)
+        return render(posed, camera)
+
+    def draw(
+        self, avatar: Avatar, tables: Sequence[Tensor], cameras: Sequence[Camera], backgrounds: Tensor
+    ) -> Drawn:
+        """Render: T pictures of one size, refined together; backgrounds [T, 3]."""
+        seen = [self.seen(avatar, *of) for of in zip(tables, cameras, strict=True)]
+        image, alpha = torch.stack([s.image for s in seen]), torch.stack([s.alpha for s in seen])[:, None]
+        raw = image[:, :3] + (1 - alpha) * backgrounds[..., None, None]
         with _halved(raw):
-            change = self.refiner(seen.image[None], alpha[None])[0]
+            change = self.refiner(image, alpha)
         return Drawn(raw, raw + change.float(), alpha)
 
 

@@ -158,7 +158,17 @@ def pose_gaussians(
             posed_vertices, *surface, corners, barycentric, shift, canonical.quats, canonical.scales
         )
         return replace(canonical, means=means, quats=quats, scales=scales)
-    table = torch.cat([posed_vertices, motion.measure(posed_vertices)], dim=1)  # [V, 13]
+    return follow(canonical, motion.table(posed_vertices), corners, barycentric, shift)
+
+
+def follow(
+    canonical: Gaussians,  # world, on the canonical mesh
+    table: Tensor,  # [V, 13], of `SurfaceMotion.table`
+    corners: Tensor,  # [N, 3] int32
+    barycentric: Tensor,  # [N, 3]
+    shift: Tensor | None,  # [N, 3] m
+) -> Gaussians:
+    """`pose_gaussians` in plain torch, where it is known how the surface has moved."""
     # not embedding_bag, whose gradient sorts the corners
     rows = table.index_select(0, corners.flatten()).view(*corners.shape, -1)
     blended = (rows * barycentric[..., None]).sum(1)
@@ -171,6 +181,15 @@ def pose_gaussians(
         means = points + size * (quat_to_matrix(turn) @ shift[..., None])[..., 0]
     quats = quat_multiply(turn, canonical.quats)
     return replace(canonical, means=means, quats=quats, scales=canonical.scales * ratios)
+
+
+def carriers(faces: Tensor, face_index: Tensor, barycentric: Tensor, V: int) -> tuple[Tensor, Tensor]:
+    """corners [N + V, 3] int32 and weights [N + V, 3] of N Gaussians on faces and of one at each vertex,
+    which has all weight on its vertex."""
+    own = torch.arange(V, device=faces.device)
+    corners = torch.cat([faces[face_index], own[:, None].expand(-1, 3)])
+    weights = F.pad(torch.ones_like(own[:, None], dtype=barycentric.dtype), (0, 2))
+    return corners.to(torch.int32).contiguous(), torch.cat([barycentric, weights]).contiguous()
 
 
 def axis_products(quats: Tensor) -> Tensor:  # [N, 4] -> [N, 3, 6]
@@ -243,17 +262,15 @@ class BoundGaussians:
 
     @cached_property
     def _prepared(self) -> tuple[SurfaceMotion, Tensor, Tensor, Tensor | None]:
-        """What posing needs and never changes; a vertex Gaussian is one with all weight on its vertex."""
-        own = torch.arange(len(self.vertices), device=self.faces.device)
-        corners = torch.cat([self.faces[self.binding.face_index], own[:, None].expand(-1, 3)])
-        weights = self.binding.barycentric.new_tensor([1.0, 0.0, 0.0]).expand(len(own), 3)
-        barycentric = torch.cat([self.binding.barycentric, weights]).contiguous()
-        points = (self.vertices[corners] * barycentric[..., None]).sum(1)
-        shift = None
-        if bool(self.binding.local_offsets.any()) or self.binding.local_offsets.requires_grad:
+        """What posing needs and never changes."""
+        binding, shift = self.binding, None
+        corners, barycentric = carriers(
+            self.faces, binding.face_index, binding.barycentric, len(self.vertices)
+        )
+        if bool(binding.local_offsets.any()) or binding.local_offsets.requires_grad:
+            points = (self.vertices[corners] * barycentric[..., None]).sum(1)
             shift = self.canonical.means - points
-        motion = SurfaceMotion.between(self.vertices, self.faces)
-        return motion, corners.to(torch.int32).contiguous(), barycentric, shift
+        return SurfaceMotion.between(self.vertices, self.faces), corners, barycentric, shift
 
     def pose(self, vertices: Tensor, faces: Tensor | None = None, *, backend: str = "auto") -> Gaussians:
         """World Gaussians on a posed mesh of the same topology, in the order of `canonical`.

@@ -84,6 +84,10 @@ class SurfaceMotion:
         stretch = (coefficients[:, None] @ self.products)[:, 0]
         return torch.cat([_one_hemisphere(matrix_to_quat(R), usable), stretch], dim=1)
 
+    def table(self, posed: Tensor) -> Tensor:  # [V, 3] m -> [V, 13]
+        """Where each vertex has gone, and how the surface has turned and stretched there."""
+        return torch.cat([posed, self.measure(posed)], dim=1)
+
     @cached_property
     def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The vertex [E] and both weights [E, 2, 1] of each entry; rotation and coefficients at rest."""

@@ -22,24 +22,32 @@ HEM_FADE = 0.014  # m, ours: the bust's cut edge fades out over this length
 
 def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
     """The same Gaussians, fading to transparent towards the edge where the neck was cut."""
-    rim = hem_edges(head)
-    if not len(rim):
-        return bound
-    ends = bound.vertices[rim]  # [n, 2, 3]
-    along = torch.linspace(0, 1, 9, device=ends.device)[:, None, None]  # the edges are up to 1 cm long
-    line = torch.lerp(ends[:, 0], ends[:, 1], along).flatten(0, 1)
-    means = bound.canonical.means
-    near = torch.nonzero(means[:, 1] < line[:, 1].max() + HEM_FADE).flatten()
-    away = torch.full_like(means[:, 0], HEM_FADE)
-    away[near] = torch.cat([torch.cdist(means[part], line).amin(1) for part in near.split(8192)])
-    share = (away / HEM_FADE).clamp(0, 1)
-    share = share * share * (3 - 2 * share)
+    share = hem_share(bound.canonical.means, bound.vertices, head)
     count = len(bound.uv)
     return replace(
         bound,
         uv=replace(bound.uv, opacities=bound.uv.opacities * share[:count]),
         vertex=replace(bound.vertex, opacities=bound.vertex.opacities * share[count:]),
     )
+
+
+def hem_share(
+    means: Tensor,  # [N, 3] m, canonical
+    vertices: Tensor,  # [V, 3] m, canonical
+    head: HeadModel,
+) -> Tensor:  # [N] in [0, 1]
+    """What is left of each opacity: 0 on the edge where the neck was cut, 1 from HEM_FADE on."""
+    rim = hem_edges(head)
+    if not len(rim):
+        return torch.ones_like(means[:, 0])
+    ends = vertices[rim]  # [n, 2, 3]
+    along = torch.linspace(0, 1, 9, device=ends.device)[:, None, None]  # the edges are up to 1 cm long
+    line = torch.lerp(ends[:, 0], ends[:, 1], along).flatten(0, 1)
+    near = torch.nonzero(means[:, 1] < line[:, 1].max() + HEM_FADE).flatten()
+    away = torch.full_like(means[:, 0], HEM_FADE)
+    away[near] = torch.cat([torch.cdist(means[part], line).amin(1) for part in near.split(8192)])
+    share = (away / HEM_FADE).clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 @functools.lru_cache(maxsize=4)

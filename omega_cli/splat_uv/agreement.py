@@ -46,9 +46,9 @@ def agreement_table(labels: Sequence[str]) -> Tensor:  # [len(PARTS), len(labels
 def parsing_agrees(
     part: Tensor,  # [P] long, head.parts.PARTS
     source_pixel: Tensor,  # [P], -1 unknown
-    labels: Tensor,  # [H, W] long
+    labels: Tensor,  # [H, W] integers
     table: Tensor,  # of `agreement_table`
 ) -> Tensor:  # [P] bool
     """False where the photo shows another thing than the mesh has there; True where nothing is known."""
-    label = labels.flatten()[source_pixel.clamp_min(0)]
+    label = labels.flatten()[source_pixel.clamp_min(0)].long()
     return table[part, label] | (source_pixel < 0)

@@ -220,23 +220,44 @@ def test_a_tiny_run_from_the_command_line(data, tmp_path, omega):
 
 
 def test_the_identity_network_is_asked_about_the_refined_face_where_it_is_seen():
-    raw, refined, truth = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    raw, refined, truth = torch.rand(3, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     refined.requires_grad_()
-    drawn, known = Drawn(raw, refined, torch.ones(1, 32, 32)), torch.ones(1, 32, 32)
-    known[:, 30:] = 0
+    drawn, known = Drawn(raw, refined, torch.ones(2, 1, 32, 32)), torch.ones(2, 1, 32, 32)
+    known[:, :, 30:] = 0
     asked = []
 
     def identity(image, wanted, points):
         asked.append((image, wanted, points.shape))
         return (image - wanted).square().mean((1, 2, 3))
 
-    points = torch.rand(68, 2) * 32
-    terms = target_terms(drawn, Wanted(truth, known, (4, 28, 4, 28), points), None, identity)
-    image, wanted, shape = asked[0]
-    assert torch.equal(image[0, :, :30], refined[:, :30]) and torch.equal(image[0, :, 30:], truth[:, 30:])
-    assert torch.equal(wanted[0], truth) and shape == (1, 5, 2)
+    points = torch.rand(2, 68, 2) * 32
+    box = (4, 28, 4, 28)
+    terms = target_terms(drawn, Wanted(truth, known, [None, box], points), None, identity)
+    image, wanted, shape = asked[0]  # of the second: the first is turned away
+    assert torch.equal(image[0, :, :30], refined[1, :, :30])
+    assert torch.equal(image[0, :, 30:], truth[1, :, 30:])
+    assert torch.equal(wanted[0], truth[1]) and shape == (1, 5, 2)
+    expected = (image - wanted).square().mean() / 2  # the mean over both targets
+    assert terms["identity"].item() == pytest.approx(expected.item())
     zero = dict.fromkeys(("mv", "local"), torch.zeros(()))
     with_it, without = (total(terms | zero, Lambdas(identity=w), 1.0).item() for w in (0.1, 0.0))
     assert with_it - without == pytest.approx(0.1 * terms["identity"].item(), rel=1e-4)
-    target_terms(drawn, Wanted(truth, known, None, points), None, identity)
-    assert len(asked) == 1  # turned away: no face
+    target_terms(drawn, Wanted(truth, known, [None, None], points), None, identity)
+    assert len(asked) == 1
+
+
+def test_two_targets_count_as_the_mean_of_each_alone():
+    raw, refined, truth = torch.rand(3, 2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    known = (torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(2)) > 0.3).float()
+    points, boxes = torch.rand(2, 68, 2) * 40, [(2, 30, 5, 33), None]
+    perceptual = identity = lambda a, b, *_: (a - b).square().mean((1, 2, 3))
+
+    def terms(which: slice) -> dict[str, float]:
+        drawn = Drawn(raw[which], refined[which], torch.ones(2, 1, 40, 40)[which])
+        wanted = Wanted(truth[which], known[which], boxes[which], points[which])
+        return {k: float(v) for k, v in target_terms(drawn, wanted, perceptual, identity).items()}
+
+    first, second, both = (terms(which) for which in (slice(0, 1), slice(1, 2), slice(0, 2)))
+    assert first["box"] > 0.1 and first["identity"] > 0.01 and second["box"] == second["identity"] == 0
+    for name, value in both.items():
+        assert value == pytest.approx((first[name] + second[name]) / 2, rel=1e-5), name

@@ -20,11 +20,9 @@ from omega_cli.metrics.lpips import Lpips
 from omega_cli.model import Avatar, OmegaModel
 from omega_cli.splat_uv.stage import Views
 from omega_cli.train.avatar.objective import (
-    Box,
     Lambdas,
     Wanted,
     difference,
-    face_box,
     local_term,
     target_terms,
     total,
@@ -91,45 +89,31 @@ class Trainer:
     def terms(self, member: Member) -> dict[str, Tensor]:
         """Eq. 8 and 9's terms for one avatar: the mean over its drawn targets."""
         avatar, views = avatar_of(self.model, member)
-        targets = member.sample.targets
-        sums: dict[str, Tensor] = {}
-        chosen = self._choose(targets.kind)
-        for index in chosen:
-            background = torch.rand(3, generator=self.generator).to(targets.rgba.device)
-            camera, frame = targets.camera(index), targets.frames.frame(index)
-            drawn = self.model.draw(avatar, frame, camera, background)
-            rgba = targets.rgba[index].float() / 255
-            rgb = rgba[:3] * rgba[3:] + (1 - rgba[3:]) * background[:, None, None]
-            known = targets.known[index].float() / 255
-            wanted = Wanted(rgb, known, *self._face(avatar, frame, camera, rgba.shape[-1]))
-            for name, value in target_terms(drawn, wanted, self.perceptual, self.identity).items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value / len(chosen)
-        return sums | {"mv": self._side_view(avatar, views), "local": local_term(avatar.changes)}
+        targets, tables = member.sample.targets, member.standing(self.model.head).tables
+        faces = member.seen(self.model.head)
+        chosen = self._choose(member.kinds)
+        backgrounds = torch.rand(len(chosen), 3, generator=self.generator).to(tables)
+        cameras = [targets.camera(k) for k in chosen]
+        drawn = self.model.draw(avatar, [tables[1 + k] for k in chosen], cameras, backgrounds)
+        rgba, known = targets.rgba[chosen].float() / 255, targets.known[chosen].float() / 255
+        rgb = rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * backgrounds[..., None, None]
+        wanted = Wanted(rgb, known, [faces.boxes[k] for k in chosen], faces.points[chosen])
+        terms = target_terms(drawn, wanted, self.perceptual, self.identity)
+        side = self._side_view(avatar, tables[0], views)
+        return terms | {"mv": side, "local": local_term(avatar.changes)}
 
-    def _choose(self, kind: Tensor) -> list[int]:
-        novel = torch.nonzero(kind.cpu() == NOVEL)[:, 0]
-        order = torch.randperm(len(kind), generator=self.generator).tolist()
-        first = [int(novel[torch.randint(len(novel), (1,), generator=self.generator)])] if len(novel) else []
-        return (first + [i for i in order if i not in first])[: self.config.targets]
+    def _choose(self, kinds: list[int]) -> list[int]:
+        novel = [k for k, kind in enumerate(kinds) if kind == NOVEL]
+        order = torch.randperm(len(kinds), generator=self.generator).tolist()
+        first = [novel[int(torch.randint(len(novel), (1,), generator=self.generator))]] if novel else []
+        return (first + [k for k in order if k not in first])[: self.config.targets]
 
-    def _face(self, avatar: Avatar, frame: Any, camera: Any, size: int) -> tuple[Box | None, Tensor]:
-        """The box around the face, where it looks at the camera, and its 68 landmarks, px."""
-        head = self.model.head
-        with torch.no_grad():
-            vertices = head.animate(avatar.shaped, frame).vertices[0]
-            points = head.landmark_points(vertices, "ibug68")
-            out = points[30] - (points[0] + points[16]) / 2  # from between the ears to the tip of the nose
-            towards = camera.view_directions(points[30][None])[0]
-            pixels = camera.project(points)[0]
-            turned = not float((out * towards).sum() / out.norm()) >= 0.3
-            return None if turned else face_box(pixels, size), pixels
-
-    def _side_view(self, avatar: Avatar, views: Views) -> Tensor:
+    def _side_view(self, avatar: Avatar, table: Tensor, views: Views) -> Tensor:
         """L_mv: one of the six views, raw image alone."""
         k = int(torch.randint(len(views.rgb), (1,), generator=self.generator))
-        white = torch.ones(3, device=views.rgb[k].device)
-        drawn = self.model.draw(avatar, avatar.params, views.cameras[k], white)
-        return difference(drawn.raw, views.rgb[k], torch.ones_like(drawn.alpha))
+        seen = self.model.seen(avatar, table, views.cameras[k])
+        raw = seen.image[:3] + (1 - seen.alpha)
+        return difference(raw, views.rgb[k], torch.ones_like(seen.alpha)[None])
 
     def advance(self, progress: float) -> dict[str, Tensor]:
         """One optimizer step over `batch` avatars; the means of the terms."""

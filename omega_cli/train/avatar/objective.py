@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,12 +30,12 @@ class Lambdas:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A true picture: rgb [3, H, W] over the background that was drawn on; known [1, H, W] in [0, 1]; the box
-    around the face, or None where it is not seen; points [68, 2] px: the avatar's landmarks."""
+    """T true pictures: rgb [T, 3, H, W] over the background that was drawn on; known [T, 1, H, W] in [0, 1];
+    boxes: around each face, or None where it is not seen; points [T, 68, 2] px: the avatar's landmarks."""
 
     rgb: Tensor
     known: Tensor
-    box: Box | None
+    boxes: Sequence[Box | None]
     points: Tensor
 
 
@@ -50,9 +50,10 @@ def face_box(points: Tensor, size: int, margin: float = 0.15) -> Box | None:  # 
     return inside if area > 0.6 * (2 * half) ** 2 and area > 64 else None  # type: ignore[return-value]
 
 
-def difference(image: Tensor, wanted: Tensor, known: Tensor) -> Tensor:  # [3, H, W] twice, [1, H, W]
-    """Mean absolute error where the truth is known."""
-    return ((image - wanted).abs() * known).sum() / (3 * known.sum()).clamp_min(1)
+def difference(image: Tensor, wanted: Tensor, known: Tensor) -> Tensor:  # [..., 3 and 1, H, W] -> [...]
+    """Mean absolute error of each picture where the truth is known."""
+    part = ((image - wanted).abs() * known).sum((-3, -2, -1))
+    return part / (3 * known.sum((-3, -2, -1))).clamp_min(1)
 
 
 def cut(image: Tensor, box: Box) -> Tensor:  # [C, H, W] -> [1, C, LOOK, LOOK]
@@ -66,32 +67,35 @@ def target_terms(
     perceptual: Callable[[Tensor, Tensor], Tensor] | None,
     identity: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
-    """The terms of one target: raw, refined, box (eq. 8), perc and identity (eq. 9).
+    """Means over the targets of raw, refined, box (eq. 8), perc and identity (eq. 9).
 
     The perceptual network sees the whole picture and the face, the identity network the face, refined.
     """
+    count = len(drawn.raw)
     terms = {
-        "raw": difference(drawn.raw, wanted.rgb, wanted.known),
-        "refined": difference(drawn.refined, wanted.rgb, wanted.known),
+        "raw": difference(drawn.raw, wanted.rgb, wanted.known).mean(),
+        "refined": difference(drawn.refined, wanted.rgb, wanted.known).mean(),
     }
-    zero = terms["raw"].new_zeros(())
-    terms["box"] = zero
-    if wanted.box is not None:
-        rows, columns = slice(*wanted.box[:2]), slice(*wanted.box[2:])
-        parts = (t[:, rows, columns] for t in (drawn.raw, wanted.rgb, wanted.known))
-        refined = drawn.refined[:, rows, columns]
-        raw, truth, known = parts
-        terms["box"] = difference(raw, truth, known) + difference(refined, truth, known)
-    terms["perc"] = terms["identity"] = zero
+    terms["box"] = terms["perc"] = terms["identity"] = terms["raw"].new_zeros(())
+    boxes = [(k, box) for k, box in enumerate(wanted.boxes) if box is not None]
+    for k, (top, bottom, left, right) in boxes:
+        part = (k, slice(None), slice(top, bottom), slice(left, right))
+        truth, known = wanted.rgb[part], wanted.known[part]
+        raw, refined = (difference(image[part], truth, known) for image in (drawn.raw, drawn.refined))
+        terms["box"] = terms["box"] + (raw + refined) / count
     seen = drawn.refined * wanted.known + wanted.rgb * (1 - wanted.known)
-    if identity is not None and wanted.box is not None:
-        points = five_points(wanted.points)[None]
-        terms["identity"] = identity(seen[None], wanted.rgb[None], points)[0]
+    if identity is not None and boxes:
+        faces = [k for k, _ in boxes]
+        there = (slice(None),) if len(faces) == count else (faces,)
+        points = five_points(wanted.points[there])
+        terms["identity"] = identity(seen[there], wanted.rgb[there], points).sum() / count
     if perceptual is not None:
-        height, width = drawn.refined.shape[-2:]
-        boxes: list[Box] = [(0, height, 0, width)] + ([wanted.box] if wanted.box is not None else [])
-        pairs = [torch.cat([cut(image, box) for box in boxes]) for image in (seen, wanted.rgb)]
-        terms["perc"] = perceptual(pairs[0], pairs[1]).mean()
+        height, width = seen.shape[-2:]
+        looks: list[tuple[int, Box]] = [(k, (0, height, 0, width)) for k in range(count)] + boxes
+        pairs = [torch.cat([cut(images[k], box) for k, box in looks]) for images in (seen, wanted.rgb)]
+        distances = perceptual(*pairs)
+        for distance, (k, _) in zip(distances.unbind(), looks, strict=True):  # a target is its looks' mean
+            terms["perc"] = terms["perc"] + distance / (count * (1 + (wanted.boxes[k] is not None)))
     return terms
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,65 +11,118 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar import layout
-from omega_cli.decode.analytic import Decoded
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
-from omega_cli.model import Avatar, OmegaModel
+from omega_cli.model import Avatar, Base, OmegaModel, Stand
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.splat_uv.agreement import agreement_table
 from omega_cli.splat_uv.config import VIEW_WEIGHTS
 from omega_cli.splat_uv.stage import Photo, Views
-from omega_cli.train.avatar.samples import SOURCE, AvatarSample
+from omega_cli.train.avatar.objective import Box, face_box
+from omega_cli.train.avatar.samples import SOURCE, AvatarSample, Targets
 
 
 @dataclass
 class Member:
-    """One sample on the device; base: the analytic decoder's answer, once it was asked."""
+    """One sample on the device, and what was found out about it when it was first asked for.
+
+    stand: the mesh in the views' frame (first) and in those of the targets; faces: where each target shows
+    the face; base: the analytic avatar. Views and photo are made anew each time, being large.
+    """
 
     name: str
     sample: AvatarSample
-    base: Decoded | None = None
+    stand: Stand | None = None
+    faces: Faces | None = None
+    base: Base | None = None
 
     @staticmethod
     def load(path: Path, device: torch.device | str) -> Member:
         """Raises OmegaError where there is no such file."""
         return Member(path.stem, moved(AvatarSample.load(path), device))
 
-    @property
-    def frame(self) -> HeadParams:
-        """The fitted head in the views' frame, T = 1."""
-        return self.sample.params
+    @functools.cached_property
+    def kinds(self) -> list[int]:
+        """Of the targets."""
+        return self.sample.targets.kind.tolist()
+
+    def standing(self, head: HeadModel) -> Stand:
+        """Frame 0: the views'; frame 1 + k: target k's."""
+        if self.stand is None:
+            frames = HeadParams.concatenate([self.sample.params, self.sample.targets.frames])
+            self.stand = Stand.of(head, self.sample.params, self.sample.offsets, frames)
+        return self.stand
+
+    def seen(self, head: HeadModel) -> Faces:
+        """Where the targets show the face."""
+        if self.faces is None:
+            self.faces = Faces.of(head, self.standing(head).vertices[1:], self.sample.targets)
+        return self.faces
 
     def views(self) -> Views:
         """As splat-uv loads them."""
-        sample, device = self.sample, self.sample.rgb.device
-        size = sample.rgb.shape[-1]
-        cameras = [c.to(device) for c in canonical_cameras(size, MvDiffuseConfig().half_extent)]
+        sample = self.sample
+        device = sample.rgb.device
         rgb, mask = sample.rgb.float() / 255, sample.mask.float() / 255
-        weights = torch.tensor([VIEW_WEIGHTS[azimuth] for azimuth in layout.AZIMUTHS], device=device)
-        return Views(cameras, list(rgb), list(mask), weights)
+        cameras = _cameras(sample.rgb.shape[-1], device)
+        return Views(cameras, list(rgb), list(mask), _weights(device))
 
-    def photo(self, model: HeadModel) -> Photo:
+    def photo(self, head: HeadModel) -> Photo:
         """What the photo's parsing forbids, as splat-uv reads it."""
-        labels = self.sample.labels.long()
-        stands = self.sample.targets.frames.frame(int((self.sample.targets.kind == SOURCE).nonzero()[0, 0]))
+        labels = self.sample.labels
+        source = 1 + self.kinds.index(SOURCE)
         camera = Camera(self.sample.K, self.sample.viewmat, labels.shape[1], labels.shape[0])
-        return Photo(
-            labels.clamp_max(len(layout.PARSING_LABELS) - 1), model(stands, self.sample.offsets).vertices[0],
-            camera, agreement_table(layout.PARSING_LABELS).to(labels.device),
-        )  # fmt: skip
+        return Photo(labels, self.standing(head).vertices[source], camera, _agreement(labels.device))
+
+
+@dataclass(frozen=True)
+class Faces:
+    """points [T, 68, 2] px: the landmarks in each target; boxes: around the face, None where it is turned
+    away or outside."""
+
+    points: Tensor
+    boxes: list[Box | None]
+
+    @staticmethod
+    def of(head: HeadModel, vertices: Tensor, targets: Targets) -> Faces:
+        """vertices [T, V, 3] m: the head in each target."""
+        points = head.landmark_points(vertices, "ibug68")
+        boxes: list[Box | None] = []
+        pixels = []
+        for k, marks in enumerate(points):
+            camera = targets.camera(k)
+            out = marks[30] - (marks[0] + marks[16]) / 2  # from between the ears to the tip of the nose
+            towards = camera.view_directions(marks[30][None])[0]
+            pixels.append(camera.project(marks)[0])
+            turned = not float((out * towards).sum() / out.norm()) >= 0.3
+            boxes.append(None if turned else face_box(pixels[-1], camera.width))
+        return Faces(torch.stack(pixels), boxes)
 
 
 def avatar_of(model: OmegaModel, member: Member) -> tuple[Avatar, Views]:
     """A sample's avatar with the model's weights, and the views it was made of. The analytic part is kept."""
-    views = member.views()
-    known = member.frame, member.sample.offsets
-    uv_map, identity = model.canonical_map(*known, views, member.photo(model.head))
+    views, stand = member.views(), member.standing(model.head)
+    uv_map, identity = model.canonical_map(stand.mesh, views, member.photo(model.head))
     if member.base is None:
-        member.base = model.analytic(*known, uv_map)
-    return model.avatar(*known, uv_map, identity, member.base), views
+        member.base = model.analytic(stand.shaped, uv_map)
+    return model.avatar(stand.shaped, uv_map, identity, member.base), views
+
+
+@functools.cache
+def _cameras(size: int, device: torch.device) -> list[Camera]:
+    return [camera.to(device) for camera in canonical_cameras(size, MvDiffuseConfig().half_extent)]
+
+
+@functools.cache
+def _weights(device: torch.device) -> Tensor:
+    return torch.tensor([VIEW_WEIGHTS[azimuth] for azimuth in layout.AZIMUTHS], device=device)
+
+
+@functools.cache
+def _agreement(device: torch.device) -> Tensor:
+    return agreement_table(layout.PARSING_LABELS).to(device)
 
 
 class AvatarPool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from omega_cli.geometry.camera import Camera
 from omega_cli.metrics.lpips import Lpips
-from omega_cli.model import Drawn, OmegaModel
+from omega_cli.model import Avatar, OmegaModel
 from omega_cli.train.avatar.objective import face_box
 from omega_cli.train.avatar.pool import Member, avatar_of
 from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE
@@ -49,18 +49,14 @@ def score(model: OmegaModel, members: Sequence[Member], lpips: Lpips | None) -> 
     for member in members:
         avatar, _ = avatar_of(model, member)
         targets = member.sample.targets
-        white = torch.ones(3, device=targets.rgba.device)
-        for index, kind in enumerate(targets.kind.tolist()):
-            camera, frame = targets.camera(index), targets.frames.frame(index)
+        points = member.seen(model.head).points
+        for index, kind in enumerate(member.kinds):
+            camera = targets.camera(index)
             group = group_of(kind, camera)
-            drawn = model.draw(avatar, frame, camera, white)
+            raw, refined = drawn(model, avatar, member, index)
             wanted, known = truth(member, index)
-            box = None
-            if kind in (SOURCE, DRIVEN):
-                vertices = model.head.animate(avatar.shaped, frame).vertices[0]
-                points = model.head.landmark_points(vertices, "ibug68")
-                box = face_box(camera.project(points)[0], camera.width)
-            for name, image in (("raw", drawn.raw), ("refined", drawn.refined)):
+            box = face_box(points[index], camera.width) if kind in (SOURCE, DRIVEN) else None
+            for name, image in (("raw", raw), ("refined", refined)):
                 shown = image.clamp(0, 1) * known + wanted * (1 - known)
                 for measure, value in _measures(shown, wanted, known, box, lpips).items():
                     found.setdefault((name, measure), {}).setdefault(group, []).append(value)
@@ -94,27 +90,29 @@ def judged(row: dict[str, Any]) -> float:
     return refined["lpips"]["all"] if "lpips" in refined else -refined["psnr"]["all"]
 
 
+def drawn(model: OmegaModel, avatar: Avatar, member: Member, index: int) -> tuple[Tensor, Tensor]:
+    """A target's picture on white as the model draws it, raw and refined, [3, H, H] each."""
+    camera, white = member.sample.targets.camera(index), torch.ones(1, 3, device=avatar.corners.device)
+    table = member.standing(model.head).tables[1 + index]
+    picture = model.draw(avatar, [table], [camera], white)
+    return picture.raw[0], picture.refined[0]
+
+
 @torch.no_grad()
 def rows(model: OmegaModel, base: OmegaModel, members: Sequence[Member]) -> list[Tensor]:
     """Pictures of COLUMNS, of each member: a novel view and, where there is one, a driven frame."""
     out: list[Tensor] = []
     for member in members:
-        targets = member.sample.targets
-        kinds = targets.kind.tolist()
+        kinds = member.kinds
         chosen = [kinds.index(kind) for kind in (NOVEL, DRIVEN) if kind in kinds] or [0]
         source, _ = truth(member, kinds.index(SOURCE))
+        learned, plain = (avatar_of(net, member)[0] for net in (model, base))
         for index in chosen:
-            drawn, plain = (_drawn(net, member, index) for net in (model, base))
             wanted, _ = truth(member, index)
-            out += [_small(image) for image in (source, wanted, plain.raw, drawn.raw, drawn.refined)]
+            analytic, _ = drawn(base, plain, member, index)
+            pictures = source, wanted, analytic, *drawn(model, learned, member, index)
+            out += [_small(image) for image in pictures]
     return out
-
-
-def _drawn(model: OmegaModel, member: Member, index: int) -> Drawn:
-    targets = member.sample.targets
-    avatar, _ = avatar_of(model, member)
-    white = torch.ones(3, device=targets.rgba.device)
-    return model.draw(avatar, targets.frames.frame(index), targets.camera(index), white)
 
 
 def _small(image: Tensor) -> Tensor:  # [3, H, H] -> on the CPU, SHOWN px at most
