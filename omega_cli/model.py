@@ -20,7 +20,7 @@ from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
 from omega_cli.decode.residual import Change
 from omega_cli.gaussians.binding import carriers, follow
 from omega_cli.gaussians.model import Gaussians
-from omega_cli.gaussians.splat import RenderOutput, render
+from omega_cli.gaussians.splat import render
 from omega_cli.gaussians.surface_motion import SurfaceMotion
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.model import HeadModel
@@ -158,16 +158,13 @@ class OmegaModel(nn.Module):
         shift = whole.means - torch.cat([decoded.uv.means, shaped])
         return Avatar(whole, corners, weights, shift, changes)
 
-    def seen(self, avatar: Avatar, table: Tensor, camera: Camera) -> RenderOutput:
-        """Render's first half: pose by one of `Stand.tables` and draw 32 channels over black."""
-        posed = follow(avatar.canonical, table, avatar.corners, avatar.barycentric, avatar.shift)
-        return render(posed, camera)
+    def posed(self, avatar: Avatar, tables: Tensor) -> list[Gaussians]:
+        """Render's first step: the Gaussians in T poses, tables [T, V, 13] of a `Stand`."""
+        return follow(avatar.canonical, tables, avatar.corners, avatar.barycentric, avatar.shift)
 
-    def draw(
-        self, avatar: Avatar, tables: Sequence[Tensor], cameras: Sequence[Camera], backgrounds: Tensor
-    ) -> Drawn:
-        """Render: T pictures of one size, refined together; backgrounds [T, 3]."""
-        seen = [self.seen(avatar, *of) for of in zip(tables, cameras, strict=True)]
+    def draw(self, posed: Sequence[Gaussians], cameras: Sequence[Camera], backgrounds: Tensor) -> Drawn:
+        """Render's others: T pictures of one size, refined together; backgrounds [T, 3]."""
+        seen = [render(*of) for of in zip(posed, cameras, strict=True)]
         image, alpha = torch.stack([s.image for s in seen]), torch.stack([s.alpha for s in seen])[:, None]
         raw = image[:, :3] + (1 - alpha) * backgrounds[..., None, None]
         with _halved(raw):

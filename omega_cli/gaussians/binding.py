@@ -158,29 +158,30 @@ def pose_gaussians(
             posed_vertices, *surface, corners, barycentric, shift, canonical.quats, canonical.scales
         )
         return replace(canonical, means=means, quats=quats, scales=scales)
-    return follow(canonical, motion.table(posed_vertices), corners, barycentric, shift)
+    return follow(canonical, motion.table(posed_vertices)[None], corners, barycentric, shift)[0]
 
 
 def follow(
     canonical: Gaussians,  # world, on the canonical mesh
-    table: Tensor,  # [V, 13], of `SurfaceMotion.table`
+    tables: Tensor,  # [T, V, 13], of `SurfaceMotion.table`
     corners: Tensor,  # [N, 3] int32
     barycentric: Tensor,  # [N, 3]
     shift: Tensor | None,  # [N, 3] m
-) -> Gaussians:
-    """`pose_gaussians` in plain torch, where it is known how the surface has moved."""
+) -> list[Gaussians]:
+    """`pose_gaussians` in plain torch for T poses at once, where it is known how the surface has moved."""
     # not embedding_bag, whose gradient sorts the corners
-    rows = table.index_select(0, corners.flatten()).view(*corners.shape, -1)
-    blended = (rows * barycentric[..., None]).sum(1)
-    points, turn, stretch = blended.split([3, 4, 6], dim=1)
+    rows = tables.index_select(1, corners.flatten()).unflatten(1, corners.shape)
+    blended = (rows * barycentric[..., None]).sum(2)
+    points, turn, stretch = blended.split([3, 4, 6], dim=-1)
     turn = F.normalize(turn, dim=-1)
     ratios = (axis_products(canonical.quats) @ stretch[..., None])[..., 0].clamp_min(1e-12).sqrt()
     means = points
     if shift is not None:
-        size = (stretch[:, :3].sum(1, keepdim=True) / 3).clamp_min(1e-12).sqrt()
+        size = (stretch[..., :3].sum(-1, keepdim=True) / 3).clamp_min(1e-12).sqrt()
         means = points + size * (quat_to_matrix(turn) @ shift[..., None])[..., 0]
-    quats = quat_multiply(turn, canonical.quats)
-    return replace(canonical, means=means, quats=quats, scales=canonical.scales * ratios)
+    quats, scales = quat_multiply(turn, canonical.quats), canonical.scales * ratios
+    posed = zip(means.unbind(), quats.unbind(), scales.unbind(), strict=True)
+    return [replace(canonical, means=m, quats=q, scales=s) for m, q, s in posed]
 
 
 def carriers(faces: Tensor, face_index: Tensor, barycentric: Tensor, V: int) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def made(net: OmegaModel) -> tuple[Avatar, Stand, Base]:
 
 
 def drawn_by(net: OmegaModel, avatar: Avatar, stand: Stand) -> Drawn:
-    return net.draw(avatar, stand.tables, [CAMERA], torch.ones(1, 3))
+    return net.draw(net.posed(avatar, stand.tables), [CAMERA], torch.ones(1, 3))
 
 
 def test_untrained_it_draws_the_raw_image_and_the_analytic_one() -> None:

@@ -15,9 +15,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from omega_cli.errors import OmegaError
+from omega_cli.gaussians.model import Gaussians
+from omega_cli.gaussians.splat import render
 from omega_cli.metrics.identity import IdentityLoss
 from omega_cli.metrics.lpips import Lpips
-from omega_cli.model import Avatar, OmegaModel
+from omega_cli.model import OmegaModel
 from omega_cli.splat_uv.stage import Views
 from omega_cli.train.avatar.objective import (
     Lambdas,
@@ -94,12 +96,13 @@ class Trainer:
         chosen = self._choose(member.kinds)
         backgrounds = torch.rand(len(chosen), 3, generator=self.generator).to(tables)
         cameras = [targets.camera(k) for k in chosen]
-        drawn = self.model.draw(avatar, [tables[1 + k] for k in chosen], cameras, backgrounds)
+        posed = self.model.posed(avatar, tables[[0] + [1 + k for k in chosen]])
+        drawn = self.model.draw(posed[1:], cameras, backgrounds)
         rgba, known = targets.rgba[chosen].float() / 255, targets.known[chosen].float() / 255
         rgb = rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * backgrounds[..., None, None]
         wanted = Wanted(rgb, known, [faces.boxes[k] for k in chosen], faces.points[chosen])
         terms = target_terms(drawn, wanted, self.perceptual, self.identity)
-        side = self._side_view(avatar, tables[0], views)
+        side = self._side_view(posed[0], views)
         return terms | {"mv": side, "local": local_term(avatar.changes)}
 
     def _choose(self, kinds: list[int]) -> list[int]:
@@ -108,10 +111,10 @@ class Trainer:
         first = [novel[int(torch.randint(len(novel), (1,), generator=self.generator))]] if novel else []
         return (first + [k for k in order if k not in first])[: self.config.targets]
 
-    def _side_view(self, avatar: Avatar, table: Tensor, views: Views) -> Tensor:
+    def _side_view(self, posed: Gaussians, views: Views) -> Tensor:
         """L_mv: one of the six views, raw image alone."""
         k = int(torch.randint(len(views.rgb), (1,), generator=self.generator))
-        seen = self.model.seen(avatar, table, views.cameras[k])
+        seen = render(posed, views.cameras[k])
         raw = seen.image[:3] + (1 - seen.alpha)
         return difference(raw, views.rgb[k], torch.ones_like(seen.alpha)[None])
 

@@ -94,7 +94,7 @@ def drawn(model: OmegaModel, avatar: Avatar, member: Member, index: int) -> tupl
     """A target's picture on white as the model draws it, raw and refined, [3, H, H] each."""
     camera, white = member.sample.targets.camera(index), torch.ones(1, 3, device=avatar.corners.device)
     table = member.standing(model.head).tables[1 + index]
-    picture = model.draw(avatar, [table], [camera], white)
+    picture = model.draw(model.posed(avatar, table[None]), [camera], white)
     return picture.raw[0], picture.refined[0]
 
 
