@@ -1,4 +1,8 @@
-"""One process or several of torchrun: which one this is, and where it computes."""
+"""One process or several of torchrun: which one this is, and where it computes.
+
+Several may share a GPU: a small network's step is a thousand small kernels, which one process cannot start as
+fast as a large GPU ends them.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,16 @@ PATIENCE = timedelta(minutes=60)  # others wait as long while the first one scor
 
 def joined(device: str) -> tuple[torch.device, int, int]:
     """(this process's device, its rank, the number of processes); several are ready to talk then."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    place = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device)
+    rank, world, local, here = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    place, alone = torch.device(device), False
+    if device == "cuda":
+        gpus = max(1, torch.cuda.device_count())
+        place, alone = torch.device(f"cuda:{local % gpus}"), here <= gpus
     if world > 1:
         if place.type == "cuda":
             torch.cuda.set_device(place)
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if alone else "gloo", timeout=PATIENCE)  # NCCL wants GPUs of its own
     return place, rank, world

@@ -16,6 +16,7 @@ from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import perspective
 from omega_cli.head.assets import load_head
 from omega_cli.model import Drawn, OmegaModel
+from omega_cli.train import torchrun
 from omega_cli.train.avatar import checkpoints, makers, run, score
 from omega_cli.train.avatar.loop import LoopConfig, NotFinite, Trainer
 from omega_cli.train.avatar.objective import Lambdas, Wanted, face_box, target_terms, total
@@ -261,3 +262,32 @@ def test_two_targets_count_as_the_mean_of_each_alone():
     assert first["box"] > 0.1 and first["identity"] > 0.01 and second["box"] == second["identity"] == 0
     for name, value in both.items():
         assert value == pytest.approx((first[name] + second[name]) / 2, rel=1e-5), name
+
+
+def test_processes_share_out_the_samples(data, tmp_path):
+    (source,) = (data / "samples").glob("person-11.npz")
+    for k in range(12):
+        (tmp_path / f"person-{k}.npz").hardlink_to(source)
+    pools = [AvatarPool(tmp_path, 8, "cpu", (r, 3)) for r in range(3)]
+    for pool in pools:
+        while pool.refresh():
+            pass
+    names = [name for pool in pools for name in pool.names]
+    assert len(names) == len(set(names)) == 12 and all(len(pool) for pool in pools)
+
+
+@pytest.mark.parametrize(
+    ("here", "gpus", "local", "place", "backend"),
+    [(2, 2, 1, "cuda:1", "nccl"), (4, 2, 3, "cuda:1", "gloo"), (3, 1, 2, "cuda:0", "gloo")],
+)
+def test_processes_beyond_the_gpus_share_them(monkeypatch, here, gpus, local, place, backend):
+    """NCCL refuses two processes on one GPU."""
+    values = {"RANK": local, "WORLD_SIZE": here, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": here}
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    found = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: found.append(str(device)))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, **_: found.append(name))
+    assert torchrun.joined("cuda") == (torch.device(place), local, here)
+    assert found == [place, backend]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -128,11 +129,14 @@ def _agreement(device: torch.device) -> Tensor:
 class AvatarPool:
     """The samples (.npz) of a folder, read as they come, up to `capacity`; further ones are left alone.
 
-    `names` says in which order they came; a pool that `take`s these first draws the same ones again.
+    `names` says in which order they came; a pool that `take`s these first draws the same ones again. part
+    (r, n): of n processes the r-th, whose samples no other has.
     """
 
-    def __init__(self, folder: Path, capacity: int, device: torch.device | str) -> None:
-        self.folder, self.capacity, self.device = folder, capacity, device
+    def __init__(
+        self, folder: Path, capacity: int, device: torch.device | str, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        self.folder, self.capacity, self.device, self.part = folder, capacity, device, part
         self.members: list[Member] = []
         self._known: set[str] = set()
 
@@ -148,6 +152,7 @@ class AvatarPool:
         if len(self) >= self.capacity:
             return 0
         fresh = sorted(p.stem for p in self.folder.glob("*.npz") if p.stem not in self._known)
+        fresh = [name for name in fresh if zlib.crc32(name.encode()) % self.part[1] == self.part[0]]
         fresh = fresh[: min(most, self.capacity - len(self))]
         self.take(fresh)
         return len(fresh)

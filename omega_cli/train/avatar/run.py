@@ -85,9 +85,12 @@ def run(config: TrainConfig, output: Path, *, device: str, seed: int, report: Re
     processes = makers.start(making, config.workers) if rank == 0 else []
     looks = _lpips("vgg", place, report) if config.perceptual else None
     faces = _identity(place, report) if config.identity else None
+    enough = min(config.wait_for, config.most)
+    if world > 1:  # each reads its own share, and shares are not equal
+        enough = max(1, enough // (2 * world))
     loop = LoopConfig(
         steps=config.steps or 1 << 30, seconds=config.seconds, batch=config.batch, rate=config.rate,
-        warmup=sizes.warmup, at_least=min(config.wait_for, config.most), seed=seed,
+        warmup=sizes.warmup, at_least=enough, seed=seed,
         lambdas=Lambdas(
             perc=config.perceptual if looks is not None else 0.0,
             identity=config.identity if faces is not None else 0.0,
@@ -97,7 +100,9 @@ def run(config: TrainConfig, output: Path, *, device: str, seed: int, report: Re
         codecs.save_json(output / layout.RUN_CONFIG, _record(config, loop, looks, faces, seed, world))
     try:
         model = _model(config, sizes, place)
-        trainer = Trainer(model, AvatarPool(making.folder, config.pool, place), looks, faces, loop)
+        trainer = Trainer(
+            model, AvatarPool(making.folder, config.pool, place, (rank, world)), looks, faces, loop
+        )
         on_state = None
         if rank == 0:
             if not makers.await_scored(making, processes):
