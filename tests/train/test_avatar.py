@@ -19,7 +19,15 @@ from omega_cli.model import Drawn, OmegaModel
 from omega_cli.train import torchrun
 from omega_cli.train.avatar import checkpoints, makers, run, score
 from omega_cli.train.avatar.loop import LoopConfig, NotFinite, Trainer
-from omega_cli.train.avatar.objective import Lambdas, Wanted, face_box, target_terms, total
+from omega_cli.train.avatar.objective import (
+    LOOK,
+    Lambdas,
+    Wanted,
+    face_box,
+    random_look,
+    target_terms,
+    total,
+)
 from omega_cli.train.avatar.pool import AvatarPool, Member
 from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE, AvatarSample
 from omega_cli.train.config import PRESETS, TrainConfig
@@ -105,7 +113,7 @@ def test_a_photograph_is_its_own_and_only_target(studio):
 
 
 def test_the_loss_falls(data):
-    teacher = trainer(data, 24, rate=5e-3, batch=1, targets=1)
+    teacher = trainer(data, 24, targets=3)  # all there are, so that chance matters little
     teacher.pool.refresh()
     people = teacher.pool.members
 
@@ -117,7 +125,7 @@ def test_the_loss_falls(data):
     for _ in range(24):
         teacher.advance(0.0)
     after = psnr()
-    assert after[0] > before[0] + 0.3 and after[1] > before[1] + 0.2, (before, after)
+    assert after[0] > before[0] + 0.25 and after[1] > before[1] + 0.25, (before, after)
     drawn = score.rows(teacher.averaged(), teacher.model, people[:1])
     assert len(drawn) == 2 * len(score.COLUMNS)
 
@@ -233,7 +241,7 @@ def test_the_identity_network_is_asked_about_the_refined_face_where_it_is_seen()
 
     points = torch.rand(2, 68, 2) * 32
     box = (4, 28, 4, 28)
-    terms = target_terms(drawn, Wanted(truth, known, [None, box], points), None, identity)
+    terms = target_terms(drawn, Wanted(truth, known, [box, box], [None, box], points), None, identity)
     image, wanted, shape = asked[0]  # of the second: the first is turned away
     assert torch.equal(image[0, :, :30], refined[1, :, :30])
     assert torch.equal(image[0, :, 30:], truth[1, :, 30:])
@@ -243,25 +251,37 @@ def test_the_identity_network_is_asked_about_the_refined_face_where_it_is_seen()
     zero = dict.fromkeys(("mv", "local"), torch.zeros(()))
     with_it, without = (total(terms | zero, Lambdas(identity=w), 1.0).item() for w in (0.1, 0.0))
     assert with_it - without == pytest.approx(0.1 * terms["identity"].item(), rel=1e-4)
-    target_terms(drawn, Wanted(truth, known, [None, None], points), None, identity)
+    target_terms(drawn, Wanted(truth, known, [box, box], [None, None], points), None, identity)
     assert len(asked) == 1
 
 
 def test_two_targets_count_as_the_mean_of_each_alone():
     raw, refined, truth = torch.rand(3, 2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
     known = (torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(2)) > 0.3).float()
-    points, boxes = torch.rand(2, 68, 2) * 40, [(2, 30, 5, 33), None]
+    points, boxes, looks = torch.rand(2, 68, 2) * 40, [(2, 30, 5, 33), None], [(0, 40, 0, 40), (3, 20, 8, 25)]
     perceptual = identity = lambda a, b, *_: (a - b).square().mean((1, 2, 3))
 
     def terms(which: slice) -> dict[str, float]:
         drawn = Drawn(raw[which], refined[which], torch.ones(2, 1, 40, 40)[which])
-        wanted = Wanted(truth[which], known[which], boxes[which], points[which])
+        wanted = Wanted(truth[which], known[which], looks[which], boxes[which], points[which])
         return {k: float(v) for k, v in target_terms(drawn, wanted, perceptual, identity).items()}
 
     first, second, both = (terms(which) for which in (slice(0, 1), slice(1, 2), slice(0, 2)))
     assert first["box"] > 0.1 and first["identity"] > 0.01 and second["box"] == second["identity"] == 0
     for name, value in both.items():
         assert value == pytest.approx((first[name] + second[name]) / 2, rel=1e-5), name
+
+
+def test_looks_lie_on_the_head_and_have_all_sizes():
+    generator = torch.Generator().manual_seed(0)
+    looks = [random_look((100, 400, 50, 300), 512, generator) for _ in range(300)]
+    sides = [bottom - top for top, bottom, _, _ in looks]
+    assert all(right - left == side for side, (_, _, left, right) in zip(sides, looks, strict=True))
+    assert min(sides) < LOOK + 5 and max(sides) > 290 and min(sides) >= LOOK and max(sides) <= 300
+    for top, bottom, left, right in looks:
+        assert 0 <= top < bottom <= 512 and 0 <= left < right <= 512
+        assert 100 <= (top + bottom) / 2 <= 400
+    assert random_look((0, 64, 0, 64), 64, generator) == (0, 64, 0, 64)  # a small picture is seen whole
 
 
 def test_processes_share_out_the_samples(data, tmp_path):

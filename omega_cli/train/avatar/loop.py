@@ -26,6 +26,7 @@ from omega_cli.train.avatar.objective import (
     Wanted,
     difference,
     local_term,
+    random_look,
     target_terms,
     total,
 )
@@ -100,7 +101,9 @@ class Trainer:
         drawn = self.model.draw(posed[1:], cameras, backgrounds)
         rgba, known = targets.rgba[chosen].float() / 255, targets.known[chosen].float() / 255
         rgb = rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * backgrounds[..., None, None]
-        wanted = Wanted(rgb, known, [faces.boxes[k] for k in chosen], faces.points[chosen])
+        size = rgb.shape[-1]
+        looks = [random_look(faces.extents[k], size, self.generator) for k in chosen]
+        wanted = Wanted(rgb, known, looks, [faces.boxes[k] for k in chosen], faces.points[chosen])
         terms = target_terms(drawn, wanted, self.perceptual, self.identity)
         side = self._side_view(posed[0], views)
         return terms | {"mv": side, "local": local_term(avatar.changes)}

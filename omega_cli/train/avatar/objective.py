@@ -31,12 +31,27 @@ class Lambdas:
 @dataclass(frozen=True)
 class Wanted:
     """T true pictures: rgb [T, 3, H, W] over the background that was drawn on; known [T, 1, H, W] in [0, 1];
-    boxes: around each face, or None where it is not seen; points [T, 68, 2] px: the avatar's landmarks."""
+    looks: the square of each that the perceptual network sees; boxes: around each face, or None where it is
+    not seen; points [T, 68, 2] px: the avatar's landmarks."""
 
     rgb: Tensor
     known: Tensor
+    looks: Sequence[Box]
     boxes: Sequence[Box | None]
     points: Tensor
+
+
+def random_look(extent: Box, size: int, generator: torch.Generator) -> Box:
+    """A square around some point of the head's extent, inside the picture of `size` px: from LOOK px, which
+    shows hair as finely as it is drawn, to the whole head, even in the logarithm of the side."""
+    top, bottom, left, right = extent
+    smallest = min(LOOK, size)
+    largest = min(size, max(smallest, bottom - top, right - left))
+    u, v, w = torch.rand(3, generator=generator).tolist()
+    side = round(smallest * (largest / smallest) ** u)
+    row, column = (min(max(0, round(centre - side / 2)), size - side)
+                   for centre in (top + v * (bottom - top), left + w * (right - left)))  # fmt: skip
+    return row, row + side, column, column + side
 
 
 def face_box(points: Tensor, size: int, margin: float = 0.15) -> Box | None:  # [L, 2] px
@@ -69,7 +84,7 @@ def target_terms(
 ) -> dict[str, Tensor]:
     """Means over the targets of raw, refined, box (eq. 8), perc and identity (eq. 9).
 
-    The perceptual network sees the whole picture and the face, the identity network the face, refined.
+    The perceptual network sees a look at each picture and the face, the identity network the face, refined.
     """
     count = len(drawn.raw)
     terms = {
@@ -90,8 +105,7 @@ def target_terms(
         points = five_points(wanted.points[there])
         terms["identity"] = identity(seen[there], wanted.rgb[there], points).sum() / count
     if perceptual is not None:
-        height, width = seen.shape[-2:]
-        looks: list[tuple[int, Box]] = [(k, (0, height, 0, width)) for k in range(count)] + boxes
+        looks = [*enumerate(wanted.looks), *boxes]
         pairs = [torch.cat([cut(images[k], box) for k, box in looks]) for images in (seen, wanted.rgb)]
         distances = perceptual(*pairs)
         for distance, (k, _) in zip(distances.unbind(), looks, strict=True):  # a target is its looks' mean

@@ -81,10 +81,11 @@ class Member:
 @dataclass(frozen=True)
 class Faces:
     """points [T, 68, 2] px: the landmarks in each target; boxes: around the face, None where it is turned
-    away or outside."""
+    away or outside; extents: around all that is there."""
 
     points: Tensor
     boxes: list[Box | None]
+    extents: list[Box]
 
     @staticmethod
     def of(head: HeadModel, vertices: Tensor, targets: Targets) -> Faces:
@@ -99,7 +100,14 @@ class Faces:
             pixels.append(camera.project(marks)[0])
             turned = not float((out * towards).sum() / out.norm()) >= 0.3
             boxes.append(None if turned else face_box(pixels[-1], camera.width))
-        return Faces(torch.stack(pixels), boxes)
+        there = targets.rgba[:, 3] > 0
+        extents = [(*_span(mask.any(1)), *_span(mask.any(0))) for mask in there.cpu()]
+        return Faces(torch.stack(pixels), boxes, extents)
+
+
+def _span(filled: Tensor) -> tuple[int, int]:  # [N] bool -> from, to; everything where nothing is
+    where = torch.nonzero(filled)[:, 0].tolist()
+    return (where[0], where[-1] + 1) if where else (0, len(filled))
 
 
 def avatar_of(model: OmegaModel, member: Member) -> tuple[Avatar, Views]:
