@@ -17,10 +17,12 @@ from omega_cli.decode.texture import (
     gap_radius,
     mirrored_uvs,
     seen_share,
+    smoothed,
 )
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
+LID_BLUR = 3  # ours, steps of [1 2 1] on a 256 map
 LID_SWAP = 0.95  # ours: how much of a lash line drawn out by a blink gives way to skin
 USUAL_SKIN = 0.55  # ours: luminance of well-lit skin, the light for which the fixed colours were chosen
 
@@ -100,8 +102,10 @@ def complete_texture(
         )
     # Seen, but only as a dark line that a blink would draw out over the whole lid.
     squeezed = unfolding(model, vertices)[texels.face_index] * (1 - donor) * on_skin
-    trusted = 1 - LID_SWAP * squeezed
-    trusted, donor, rim = texels.write(torch.stack([trusted, donor, rim], 1), share.shape[-1])
+    squeezed, donor, rim = texels.write(torch.stack([squeezed, donor, rim], 1), rgb.shape[-1])
+    # Texel by texel its edge would be ragged, and a blink magnifies it.
+    steps = max(1, round(LID_BLUR * (rgb.shape[-1] / 256) ** 2))
+    trusted = 1 - LID_SWAP * smoothed(squeezed, part == 0, steps)
     skin = complete_skin(rgb, share * trusted, part == 0, mirror, donor, rim)
     colour = texels.read(skin)
     face = model.regions.get("face")

@@ -51,7 +51,9 @@ def test_seen_skin_comes_through_untouched_but_for_the_folded_lids() -> None:
     rgb = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     face_index, _, part = layout()
     out = completed(rgb, torch.ones(1, SIZE, SIZE))
-    still = (part == 0) & (unfolding(head(), head().v_template)[face_index.clamp_min(0)] == 0)
+    folded = (unfolding(head(), head().v_template)[face_index.clamp_min(0)] > 0).float()
+    beside = torch.nn.functional.max_pool2d(folded[None], 3, 1, 1)[0]  # whose rim is softened
+    still = (part == 0) & (beside == 0)
     assert still.float().mean() > 0.8
     assert torch.allclose(out[:, still], rgb[:, still], atol=1e-6)
 
@@ -138,6 +140,6 @@ def test_a_lash_line_is_not_drawn_out_over_the_closed_lid() -> None:
     lid = (unfolds[face_index.clamp_min(0)] > 0.9) & (part == 0)
     rgb = torch.where(lid, torch.tensor(0.1), GREEN[:, None, None].expand(3, SIZE, SIZE))
     out = completed(rgb, (part == 0).float()[None])
-    assert (out[:, lid] - GREEN[:, None]).abs().mean() < 0.35 * (0.1 - GREEN).abs().mean()
+    assert (out[:, lid] - GREEN[:, None]).abs().mean() < 0.5 * (0.1 - GREEN).abs().mean()
     away = (part == 0) & (torch.nn.functional.max_pool2d(lid.float()[None, None], 9, 1, 4)[0, 0] == 0)
     assert (out[:, away] - GREEN[:, None]).abs().max() < 1e-4

@@ -18,6 +18,7 @@ from omega_cli.decode.texture import (
     sample_uv,
     seen_share,
     sharpen,
+    smoothed,
 )
 from omega_cli.geometry.uvmap import rasterize_uv
 
@@ -143,3 +144,20 @@ def test_gaps_between_strewn_texels_take_their_rims_colour_and_large_holes_stay_
     assert closed[0, 16:47, 16:40].min() == 1 and (out[:, 16:47, 16:40] - 0.2).abs().max() < 1e-5
     assert closed[0, :14].max() == 0 and closed[0, :, 42:].max() == 0
     assert torch.equal(out[:, closed[0] == 0], rgb[:, closed[0] == 0])
+
+
+def test_smoothing_knows_only_its_own_texels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    where = torch.rand(16, 16, generator=generator) > 0.3
+    values = torch.rand(16, 16, generator=generator)
+    out = smoothed(values, where, 3)
+    assert torch.equal(out[~where], values[~where])
+    loud = torch.where(where, values, 100.0)  # what lies beyond is not heard
+    assert torch.allclose(smoothed(loud, where, 3)[where], out[where])
+    assert torch.allclose(smoothed(torch.full((16, 16), 0.3), where, 3), torch.full((16, 16), 0.3))
+    assert float(out[where].std()) < 0.6 * float(values[where].std())
+    ragged = torch.zeros(16, 16)
+    ragged[:8], ragged[8, ::2] = 1, 1  # an edge with teeth
+    everywhere = torch.ones_like(where)
+    straight = smoothed(ragged, everywhere, 3)
+    assert float((straight[8, 4:12:2] - straight[8, 5:13:2]).abs().max()) < 0.05
