@@ -22,7 +22,7 @@ from omega_cli.decode.texture import (
 from omega_cli.head.model import HeadModel
 from omega_cli.head.parts import PARTS, face_parts
 
-LID_BLUR = 3  # ours, steps of [1 2 1] on a 256 map
+LID_BLUR = 1  # ours, steps of [1 2 1] on a 256 map
 LID_SWAP = 0.95  # ours: how much of a lash line drawn out by a blink gives way to skin
 USUAL_SKIN = 0.55  # ours: luminance of well-lit skin, the light for which the fixed colours were chosen
 

@@ -7,9 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from omega_cli.avatar import layout
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.parts import PARTS
+from omega_cli.splat_uv.pixels import spread_max
 
+NEIGHBOURS = 4  # px of the photo: so far the mesh may be off  # ours
+FREE, APART = (
+    0.08,
+    0.2,
+)  # colour beyond the range of the photo's neighbourhood: all counts, nothing does  # ours
+HAIR = layout.PARSING_LABELS.index("hair")
 SAME_SURFACE = 0.006  # ours, m: a point this near the photo's own depth is what the photo shows
 EYES = ("left_eye", "right_eye")
 MOUTH = ("teeth", "tongue", "mouth_inside")
@@ -52,3 +60,33 @@ def parsing_agrees(
     """False where the photo shows another thing than the mesh has there; True where nothing is known."""
     label = labels.flatten()[source_pixel.clamp_min(0)].long()
     return table[part, label] | (source_pixel < 0)
+
+
+def colour_range(
+    rgba: Tensor,  # [4, H, W] the photo, straight
+    labels: Tensor,  # [H, W]
+) -> tuple[Tensor, Tensor]:  # [3, H, W] twice
+    """Lowest and highest colour around each pixel of the photo; -1 and 2 around what is not the head, and
+    around hair, whose strands are elsewhere on a mesh than in any view."""
+    sure = (rgba[3:] > 0.95) & (labels != HAIR)[None]
+    high = spread_max(torch.where(sure, rgba[:3], 2.0), NEIGHBOURS)
+    low = -spread_max(torch.where(sure, -rgba[:3], 1.0), NEIGHBOURS)
+    return low, high
+
+
+def colours_agree(
+    colours: Tensor,  # [P, 3]
+    source_pixel: Tensor,  # [P], -1 unknown
+    low: Tensor,  # [3, H, W], of `colour_range`
+    high: Tensor,
+) -> Tensor:  # [P] in [0, 1]
+    """0 where a view shows another thing on a point than the photo does; 1 where nothing is known.
+
+    Views drawn from a lift or by a network have hair where the fitted mesh has a cheek: its outline is not
+    theirs. The photo decides, where it sees the point at all.
+    """
+    where = source_pixel.clamp_min(0)
+    least, most = (t.flatten(1).index_select(1, where).T for t in (low, high))
+    beyond = torch.maximum(least - colours, colours - most).amax(1)
+    share = ((APART - beyond) / (APART - FREE)).clamp(0, 1)
+    return torch.where(source_pixel < 0, 1.0, share)

@@ -23,7 +23,13 @@ from omega_cli.head.params import HeadParams
 from omega_cli.head.parts import PARTS, face_parts
 from omega_cli.kernels import _backend
 from omega_cli.replay import Replayed
-from omega_cli.splat_uv.agreement import agreement_table, parsing_agrees, source_pixels
+from omega_cli.splat_uv.agreement import (
+    agreement_table,
+    colour_range,
+    colours_agree,
+    parsing_agrees,
+    source_pixels,
+)
 from omega_cli.splat_uv.canonical import UVMap, canonical_map
 from omega_cli.splat_uv.checkpoint import ENCODER, read_backbone
 from omega_cli.splat_uv.config import VIEW_WEIGHTS, SplatUVConfig
@@ -50,7 +56,8 @@ def run(
         inputs += [avatar.views / layout.view_rgb(azimuth), avatar.views / layout.view_mask(azimuth)]
     for path in inputs:
         record.needs(path, layout.command_for(path))
-    source = [avatar.source / n for n in (layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
+    photo_files = layout.SOURCE_IMAGE, layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS
+    source = [avatar.source / name for name in photo_files]
     parsed = all(path.exists() for path in source)
     model = _head(device)
     own = "" if config.encoder == "auto" else config.encoder
@@ -166,7 +173,7 @@ def splat_views(
         features = with_learned(features, views, encoder)
     samples = mesh.seen_by(views.cameras, [mask[0] for mask in views.mask], together=views.together)
     if photo is not None:
-        samples = photo.consistent(samples, mesh)
+        samples = photo.consistent(samples, mesh, views)
     uv_map = canonical_map(
         features,
         samples,
@@ -242,12 +249,15 @@ class SplatMesh:
 @dataclass(frozen=True)
 class Photo:
     """The source photo: labels [H, W] of its parsing; the head's vertices [V, 3] m as it stands before the
-    camera, which is of the labels' size; which labels may be seen on which part (`agreement_table`)."""
+    camera, which is of the labels' size; which labels may be seen on which part (`agreement_table`); the
+    colours low and high [3, H, W] between which a pixel's neighbourhood lies (`colour_range`)."""
 
     labels: Tensor
     vertices: Tensor
     camera: Camera
     agreement: Tensor
+    low: Tensor
+    high: Tensor
 
     @staticmethod
     def load(avatar: Avatar, model: HeadModel, params: HeadParams, offsets: Tensor, device: str) -> Photo:
@@ -259,22 +269,31 @@ class Photo:
             scale=tracked.scale,
         )
         labels = codecs.load_labels(avatar.source / layout.SOURCE_PARSING).to(device)
+        rgba = codecs.load_image(avatar.source / layout.SOURCE_IMAGE, 4).to(device)
+        check_size(avatar.source / layout.SOURCE_PARSING, rgba, labels[None])
         camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].to(device)
         return Photo(
             labels.clamp_max(len(layout.PARSING_LABELS) - 1),
             model(placed, offsets).vertices[0],
             camera.resized(labels.shape[1], labels.shape[0]),
             agreement_table(layout.PARSING_LABELS).to(device),
+            *colour_range(rgba, labels),
         )
 
-    def consistent(self, samples: Sequence[PixelSamples], mesh: SplatMesh) -> list[PixelSamples]:
-        """Without the pixels where the photo's parsing contradicts the mesh."""
+    def consistent(
+        self, samples: Sequence[PixelSamples], mesh: SplatMesh, views: Views
+    ) -> list[PixelSamples]:
+        """Without the pixels where the photo's parsing contradicts the mesh, or which have another colour
+        than the photo shows at that point of the surface."""
         face_index = _joined([sample.face_index.flatten() for sample in samples]).clamp_min(0)
         barycentric = _joined([sample.barycentric.flatten(0, -2) for sample in samples])
         points = blend(self.vertices, mesh.faces, face_index, barycentric)
         depth = rasterize(self.vertices, mesh.faces, self.camera).depth
         pixel = source_pixels(points, depth, self.camera)
         agrees = parsing_agrees(mesh.part[face_index], pixel, self.labels, self.agreement)
+        rgb = [torch.stack(views.rgb)] if views.together else views.rgb
+        colours = [sample.gather(image).flatten(0, -2) for sample, image in zip(samples, rgb, strict=True)]
+        agrees = agrees * colours_agree(_joined(colours), pixel, self.low, self.high)
         parts = agrees.split([sample.reliability.numel() for sample in samples])
         return [
             sample.keep(sample.reliability * part.view_as(sample.reliability))

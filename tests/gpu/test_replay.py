@@ -17,7 +17,7 @@ from omega_cli.head.assets import load_head
 from omega_cli.kernels.uv_splat import uv_splat_pyramid
 from omega_cli.render.refiner import Refiner, refine, refine_replayed
 from omega_cli.replay import Replayed
-from omega_cli.splat_uv.agreement import agreement_table
+from omega_cli.splat_uv.agreement import agreement_table, colour_range
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.encoder import Encoder
 from omega_cli.splat_uv.features import CHANNELS
@@ -54,7 +54,8 @@ def avatar(seed: int, size: int = 192) -> tuple:
     to = [[t.cuda() for t in images] for images in (rgb, masks)]
     views = Views([c.to("cuda") for c in cameras], *to, torch.rand(3, generator=g).cuda())
     agreement = agreement_table(LABELS).cuda()
-    photo = Photo(labels.cuda(), vertices.cuda(), photo_camera.to("cuda"), agreement)
+    seen = colour_range(torch.rand(4, size, size, generator=g).cuda().sqrt(), labels.cuda())
+    photo = Photo(labels.cuda(), vertices.cuda(), photo_camera.to("cuda"), agreement, *seen)
     return params.to("cuda"), offsets.cuda(), views, photo
 
 
