@@ -1,6 +1,7 @@
 """OmegaModel: the learned parts of an avatar together, for training and for whoever wants tensors, not files.
 
-The same functions as the stages', in the same order: encode, splat, fuse, decode, bind, pose, draw, refine.
+The stages' own functions in their order: encode, splat, fuse, decode, pose, draw, refine. What files need is
+left out (binding to the mesh and back), and the hem is asked once, where the analytic Gaussians are.
 Cut at the stages' seams: encoder (splat-uv), decoder (decode), refiner (render).
 """
 
@@ -166,10 +167,15 @@ class OmegaModel(nn.Module):
         """Render's others: T pictures of one size, refined together; backgrounds [T, 3]."""
         seen = [render(*of) for of in zip(posed, cameras, strict=True)]
         image, alpha = torch.stack([s.image for s in seen]), torch.stack([s.alpha for s in seen])[:, None]
-        raw = image[:, :3] + (1 - alpha) * backgrounds[..., None, None]
+        raw = over(image[:, :3], alpha, backgrounds)
         with _halved(raw):
             change = self.refiner(image, alpha)
         return Drawn(raw, raw + change.float(), alpha)
+
+
+def over(image: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
+    """Pictures [..., 3, H, W] drawn over black, with alpha [..., 1, H, W], laid on colours [..., 3]."""
+    return image + (1 - alpha) * background[..., None, None]
 
 
 def _halved(like: Tensor) -> torch.autocast:

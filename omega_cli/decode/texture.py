@@ -43,24 +43,24 @@ def sharpen(image: Tensor, covered: Tensor, sigma: float) -> Tensor:  # [C, R, R
     quarter of it with the sign turned, so 2 s^2 of that difference is added. Uncovered texels count for
     nothing.
     """
-    kernel = image.new_tensor([0.25, 0.5, 0.25])
-    both = torch.cat([image * covered, covered])[:, None]
-    both = F.conv2d(both, kernel.view(1, 1, 1, 3), padding=(0, 1))
-    both = F.conv2d(both, kernel.view(1, 1, 3, 1), padding=(1, 0))[:, 0]
-    detail = image - both[:-1] / both[-1:].clamp_min(1e-6)
+    detail = image - _neighbours(image, covered)
     return (image + 2 * (sigma**2 + SPLAT_VARIANCE) * detail * covered).clamp(0, 1)
 
 
 def smoothed(values: Tensor, where: Tensor, times: int) -> Tensor:  # [R, R], [R, R] bool -> [R, R]
     """[1 2 1] averages among the texels of `where`, one after the other; the others stay."""
-    kernel = values.new_tensor([0.25, 0.5, 0.25])
-    share = where.to(values)
     for _ in range(times):
-        both = torch.stack([values * share, share])[:, None]
-        both = F.conv2d(both, kernel.view(1, 1, 1, 3), padding=(0, 1))
-        both = F.conv2d(both, kernel.view(1, 1, 3, 1), padding=(1, 0))[:, 0]
-        values = torch.where(where, both[0] / both[1].clamp_min(1e-6), values)
+        values = torch.where(where, _neighbours(values[None], where[None].to(values))[0], values)
     return values
+
+
+def _neighbours(image: Tensor, covered: Tensor) -> Tensor:  # [C, R, R], [1, R, R] -> [C, R, R]
+    """The [1 2 1] average of covered texels."""
+    kernel = image.new_tensor([0.25, 0.5, 0.25])
+    both = torch.cat([image * covered, covered])[:, None]
+    both = F.conv2d(both, kernel.view(1, 1, 1, 3), padding=(0, 1))
+    both = F.conv2d(both, kernel.view(1, 1, 3, 1), padding=(1, 0))[:, 0]
+    return both[:-1] / both[-1:].clamp_min(1e-6)
 
 
 def mirrored_uvs(

@@ -1,4 +1,8 @@
-"""Where the photo's parsing contradicts the mesh: eye white on a lid, skin on an eyeball, teeth on a lip."""
+"""Where a view is not believed.
+
+The photo's parsing contradicts the mesh: eye white on a lid, skin on an eyeball, teeth on a lip. Or the
+front view, which is the photo, contradicts another view, whose outline is not the mesh's: hair on a cheek.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from omega_cli.avatar import layout
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.parts import PARTS
 from omega_cli.splat_uv.pixels import spread_max
 
-NEIGHBOURS = 4  # px of the photo: so far the mesh may be off  # ours
-FREE, APART = (
-    0.08,
-    0.2,
-)  # colour beyond the range of the photo's neighbourhood: all counts, nothing does  # ours
-HAIR = layout.PARSING_LABELS.index("hair")
+NEIGHBOURS = 4  # ours, px: so far the mesh may be off
+FREE, APART = 0.08, 0.2  # ours: so far beyond the colours of the neighbourhood all counts, or nothing does
 SAME_SURFACE = 0.006  # ours, m: a point this near the photo's own depth is what the photo shows
 EYES = ("left_eye", "right_eye")
 MOUTH = ("teeth", "tongue", "mouth_inside")
@@ -63,30 +62,24 @@ def parsing_agrees(
 
 
 def colour_range(
-    rgba: Tensor,  # [4, H, W] the photo, straight
-    labels: Tensor,  # [H, W]
+    rgb: Tensor,  # [3, H, W]
+    mask: Tensor,  # [1, H, W]
 ) -> tuple[Tensor, Tensor]:  # [3, H, W] twice
-    """Lowest and highest colour around each pixel of the photo; -1 and 2 around what is not the head, and
-    around hair, whose strands are elsewhere on a mesh than in any view."""
-    sure = (rgba[3:] > 0.95) & (labels != HAIR)[None]
-    high = spread_max(torch.where(sure, rgba[:3], 2.0), NEIGHBOURS)
-    low = -spread_max(torch.where(sure, -rgba[:3], 1.0), NEIGHBOURS)
-    return low, high
+    """Lowest and highest colour around each pixel of a view; -1 and 2 around what is not the head."""
+    sure = mask > 0.95
+    high = spread_max(torch.where(sure, rgb, 2.0), NEIGHBOURS)
+    return -spread_max(torch.where(sure, -rgb, 1.0), NEIGHBOURS), high
 
 
 def colours_agree(
     colours: Tensor,  # [P, 3]
-    source_pixel: Tensor,  # [P], -1 unknown
-    low: Tensor,  # [3, H, W], of `colour_range`
+    front_pixel: Tensor,  # [P], -1 unknown
+    low: Tensor,  # [3, H, W], of the front view's `colour_range`
     high: Tensor,
 ) -> Tensor:  # [P] in [0, 1]
-    """0 where a view shows another thing on a point than the photo does; 1 where nothing is known.
-
-    Views drawn from a lift or by a network have hair where the fitted mesh has a cheek: its outline is not
-    theirs. The photo decides, where it sees the point at all.
-    """
-    where = source_pixel.clamp_min(0)
+    """0 where a view shows another thing on a point than the front view does; 1 where nothing is known."""
+    where = front_pixel.clamp_min(0)
     least, most = (t.flatten(1).index_select(1, where).T for t in (low, high))
     beyond = torch.maximum(least - colours, colours - most).amax(1)
     share = ((APART - beyond) / (APART - FREE)).clamp(0, 1)
-    return torch.where(source_pixel < 0, 1.0, share)
+    return torch.where(front_pixel < 0, 1.0, share)

@@ -24,6 +24,7 @@ from omega_cli.head.parts import PARTS, face_parts
 from omega_cli.kernels import _backend
 from omega_cli.replay import Replayed
 from omega_cli.splat_uv.agreement import (
+    NEIGHBOURS,
     agreement_table,
     colour_range,
     colours_agree,
@@ -37,7 +38,7 @@ from omega_cli.splat_uv.dino import DinoEncoder
 from omega_cli.splat_uv.encoder import Encoder
 from omega_cli.splat_uv.features import filter_banks, identity_vector
 from omega_cli.splat_uv.picture import coverage_picture, pca_picture
-from omega_cli.splat_uv.pixels import PixelSamples, view_samples
+from omega_cli.splat_uv.pixels import PixelSamples, spread_max, view_samples
 
 
 def run(
@@ -56,8 +57,7 @@ def run(
         inputs += [avatar.views / layout.view_rgb(azimuth), avatar.views / layout.view_mask(azimuth)]
     for path in inputs:
         record.needs(path, layout.command_for(path))
-    photo_files = layout.SOURCE_IMAGE, layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS
-    source = [avatar.source / name for name in photo_files]
+    source = [avatar.source / n for n in (layout.SOURCE_PARSING, layout.FLAME, layout.CAMERAS)]
     parsed = all(path.exists() for path in source)
     model = _head(device)
     own = "" if config.encoder == "auto" else config.encoder
@@ -249,15 +249,12 @@ class SplatMesh:
 @dataclass(frozen=True)
 class Photo:
     """The source photo: labels [H, W] of its parsing; the head's vertices [V, 3] m as it stands before the
-    camera, which is of the labels' size; which labels may be seen on which part (`agreement_table`); the
-    colours low and high [3, H, W] between which a pixel's neighbourhood lies (`colour_range`)."""
+    camera, which is of the labels' size; which labels may be seen on which part (`agreement_table`)."""
 
     labels: Tensor
     vertices: Tensor
     camera: Camera
     agreement: Tensor
-    low: Tensor
-    high: Tensor
 
     @staticmethod
     def load(avatar: Avatar, model: HeadModel, params: HeadParams, offsets: Tensor, device: str) -> Photo:
@@ -269,31 +266,36 @@ class Photo:
             scale=tracked.scale,
         )
         labels = codecs.load_labels(avatar.source / layout.SOURCE_PARSING).to(device)
-        rgba = codecs.load_image(avatar.source / layout.SOURCE_IMAGE, 4).to(device)
-        check_size(avatar.source / layout.SOURCE_PARSING, rgba, labels[None])
         camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].to(device)
         return Photo(
             labels.clamp_max(len(layout.PARSING_LABELS) - 1),
             model(placed, offsets).vertices[0],
             camera.resized(labels.shape[1], labels.shape[0]),
             agreement_table(layout.PARSING_LABELS).to(device),
-            *colour_range(rgba, labels),
         )
 
     def consistent(
         self, samples: Sequence[PixelSamples], mesh: SplatMesh, views: Views
     ) -> list[PixelSamples]:
-        """Without the pixels where the photo's parsing contradicts the mesh, or which have another colour
-        than the photo shows at that point of the surface."""
+        """Without the pixels where the photo's parsing contradicts the mesh, or the front view their colour.
+
+        Hair's colour is not asked about: its strands are elsewhere on a mesh than in any view.
+        """
         face_index = _joined([sample.face_index.flatten() for sample in samples]).clamp_min(0)
         barycentric = _joined([sample.barycentric.flatten(0, -2) for sample in samples])
         points = blend(self.vertices, mesh.faces, face_index, barycentric)
         depth = rasterize(self.vertices, mesh.faces, self.camera).depth
         pixel = source_pixels(points, depth, self.camera)
         agrees = parsing_agrees(mesh.part[face_index], pixel, self.labels, self.agreement)
+        hair = (self.labels == layout.PARSING_LABELS.index("hair")).to(points)
+        asked = (pixel >= 0) & (spread_max(hair, NEIGHBOURS).flatten()[pixel.clamp_min(0)] == 0)
+        front = rasterize(mesh.vertices, mesh.faces, views.cameras[0]).depth
+        points = blend(mesh.vertices, mesh.faces, face_index, barycentric)
+        front_pixel = torch.where(asked, source_pixels(points, front, views.cameras[0]), -1)
         rgb = [torch.stack(views.rgb)] if views.together else views.rgb
         colours = [sample.gather(image).flatten(0, -2) for sample, image in zip(samples, rgb, strict=True)]
-        agrees = agrees * colours_agree(_joined(colours), pixel, self.low, self.high)
+        seen = colour_range(views.rgb[0], views.mask[0])
+        agrees = agrees * colours_agree(_joined(colours), front_pixel, *seen)
         parts = agrees.split([sample.reliability.numel() for sample in samples])
         return [
             sample.keep(sample.reliability * part.view_as(sample.reliability))

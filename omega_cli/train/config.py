@@ -55,7 +55,9 @@ class TrainConfig:
     )
     compile: bool = opt(False, "torch.compile: two minutes first, then nearly twice as fast on a GPU.")
     workers: int = opt(2, "Processes that make people, photos and lifts on the CPU.")
-    wait_for: int = opt(256, "Samples to make before the first step.")
+    wait_for: int = opt(
+        256, "Samples to make before the first step; of several processes each waits for half its share."
+    )
     pool: int = opt(8000, "Samples kept in memory, 3.8 MB each at 192 px.")
     blends: str = opt("", "Pack of VALID heads (omega_cli.data.studio.blend_pack); none: generated people.")
     shapes: str = opt(

@@ -17,7 +17,7 @@ from omega_cli.head.assets import load_head
 from omega_cli.kernels.uv_splat import uv_splat_pyramid
 from omega_cli.render.refiner import Refiner, refine, refine_replayed
 from omega_cli.replay import Replayed
-from omega_cli.splat_uv.agreement import agreement_table, colour_range
+from omega_cli.splat_uv.agreement import agreement_table
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.encoder import Encoder
 from omega_cli.splat_uv.features import CHANNELS
@@ -48,14 +48,14 @@ def avatar(seed: int, size: int = 192) -> tuple:
     vertices = model(params, offsets).vertices[0]
     cameras = [orthographic(a, size, 0.2, id=str(a)) for a in (0.0, 90.0, 180.0 + 30 * seed)]
     masks = [rasterize(vertices, model.faces, camera).mask.float()[None] for camera in cameras]
-    rgb = [torch.rand(3, size, size, generator=g) for _ in cameras]
+    # within what the front view allows beside it, and beyond
+    rgb = [0.3 * k + 0.2 * torch.rand(3, size, size, generator=g) for k, _ in enumerate(cameras)]
     labels = torch.randint(len(LABELS), (size, size), generator=g)
     photo_camera = perspective(10.0, size, 0.2)
     to = [[t.cuda() for t in images] for images in (rgb, masks)]
     views = Views([c.to("cuda") for c in cameras], *to, torch.rand(3, generator=g).cuda())
     agreement = agreement_table(LABELS).cuda()
-    seen = colour_range(torch.rand(4, size, size, generator=g).cuda().sqrt(), labels.cuda())
-    photo = Photo(labels.cuda(), vertices.cuda(), photo_camera.to("cuda"), agreement, *seen)
+    photo = Photo(labels.cuda(), vertices.cuda(), photo_camera.to("cuda"), agreement)
     return params.to("cuda"), offsets.cuda(), views, photo
 
 

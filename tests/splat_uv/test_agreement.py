@@ -1,30 +1,28 @@
-"""What the photo says about a view's pixel: another part, another colour, or nothing."""
+"""What photo and front view say about a view's pixel: another part, another colour, or nothing."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
+from torch import Tensor
 
 from omega_cli.avatar import layout
-from omega_cli.geometry.camera import orthographic
 from omega_cli.head.assets import load_head
 from omega_cli.head.parts import PARTS
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.splat_uv.agreement import (
     APART,
     FREE,
-    HAIR,
     NEIGHBOURS,
     agreement_table,
     colour_range,
     colours_agree,
     parsing_agrees,
 )
+from omega_cli.splat_uv.canonical import UVMap
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.stage import Photo, SplatHead, SplatMesh, Views, splat_views
 
-SKIN = layout.PARSING_LABELS.index("skin")
+SKIN, HAIR = (layout.PARSING_LABELS.index(name) for name in ("skin", "hair"))
 TAN, GREEN = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.1, 0.9, 0.1])
 
 
@@ -38,10 +36,11 @@ def test_the_table_lets_eyeballs_show_eyes_alone() -> None:
 
 
 def test_a_colour_within_the_neighbourhood_agrees_and_beyond_it_fades() -> None:
-    rgba = torch.cat([TAN[:, None, None].expand(3, 32, 32), torch.ones(1, 32, 32)])
-    rgba[:3, :, 16:] = 0.3
-    seen = colour_range(rgba, torch.full((32, 32), SKIN))
-    plain, border = 16 * 32 + 5, 16 * 32 + 16 - NEIGHBOURS
+    rgb, mask = TAN[:, None, None].repeat(1, 32, 32), torch.ones(1, 32, 32)
+    rgb[:, :, 16:] = 0.3
+    mask[:, :4] = 0
+    seen = colour_range(rgb, mask)
+    plain, border, rim = 16 * 32 + 5, 16 * 32 + 16 - NEIGHBOURS, (4 + NEIGHBOURS - 1) * 32 + 5
 
     def agreed(shift: float, pixel: int) -> float:
         return float(colours_agree(TAN[None] - shift, torch.tensor([pixel]), *seen))
@@ -49,40 +48,37 @@ def test_a_colour_within_the_neighbourhood_agrees_and_beyond_it_fades() -> None:
     assert agreed(0.0, plain) == agreed(FREE - 0.01, plain) == 1 and agreed(APART + 0.01, plain) == 0
     assert 0.4 < agreed((FREE + APART) / 2, plain) < 0.6
     assert agreed(0.25, border) == 1  # the darker side is as near as the mesh may be off
+    assert agreed(0.5, rim) == 1 and agreed(0.5, rim + 32) == 0  # beside the outline nothing is sure
     assert agreed(0.5, -1) == 1
 
 
-def test_around_hair_and_beyond_the_head_the_photo_says_nothing() -> None:
-    rgba = torch.cat([TAN[:, None, None].expand(3, 32, 32), torch.ones(1, 32, 32)])
-    rgba[3, :4] = 0
-    labels = torch.full((32, 32), SKIN)
-    labels[28:] = HAIR
-    seen = colour_range(rgba, labels)
-    rows = torch.arange(32)
-    agreed = colours_agree(GREEN.expand(32, 3), rows * 32 + 16, *seen)
-    free = (rows < 4 + NEIGHBOURS) | (rows >= 28 - NEIGHBOURS)
-    assert torch.equal(agreed, free.float())
+SIZE = 192
+
+
+def mapped(colours: list[Tensor], label: int) -> UVMap:
+    """The map of six plain views of the mean head, where the photo has one label all over."""
+    head = load_head()
+    mesh = SplatMesh.posed(SplatHead.of(head), head.zeros(), torch.zeros_like(head.v_template))
+    cameras = canonical_cameras(SIZE, 0.21)
+    flat = [colour[:, None, None].expand(3, SIZE, SIZE) for colour in colours]
+    views = Views(cameras, flat, [torch.ones(1, SIZE, SIZE) for _ in cameras], torch.ones(6))
+    known = agreement_table(layout.PARSING_LABELS)
+    photo = Photo(torch.full((SIZE, SIZE), label), mesh.vertices, cameras[0], known)
+    return splat_views(views, mesh, photo, SplatUVConfig(uv_size=64, levels=3))[0]
+
+
+def of_colour(uv_map: UVMap, colour: Tensor) -> int:
+    return int(((uv_map.features[:3] - colour[:, None, None]).abs().amax(0) < 0.05).sum())
 
 
 def test_what_side_views_paint_over_the_seen_face_is_not_believed() -> None:
-    """All views but the front are green; the photo is the front view, so the face stays skin."""
-    head, size = load_head(), 192
-    params, offsets = head.zeros(), torch.zeros_like(head.v_template)
-    mesh = SplatMesh.posed(SplatHead.of(head), params, offsets)
-    cameras = canonical_cameras(size, 0.21)
-    flat = [(GREEN if k else TAN)[:, None, None].expand(3, size, size) for k in range(6)]
-    views = Views(cameras, flat, [torch.ones(1, size, size) for _ in range(6)], torch.ones(6))
-    labels = torch.full((size, size), SKIN)
-    rgba = torch.cat([flat[0], torch.ones(1, size, size)])
-    camera = orthographic(0.0, size, 0.21, torch.tensor([0.0, -0.01, 0.0]))
-    known = agreement_table(layout.PARSING_LABELS)
-    photo = Photo(labels, mesh.vertices, camera, known, *colour_range(rgba, labels))
-    blind = replace(photo, low=torch.full_like(photo.low, -1), high=torch.full_like(photo.high, 2))
-    config = SplatUVConfig(uv_size=64, levels=3)
-    maps = [splat_views(views, mesh, each, config)[0] for each in (photo, blind)]
-    skin = [(m.features[:3] - TAN[:, None, None]).abs().amax(0) < 0.05 for m in maps]
-    green = [(m.features[:3] - GREEN[:, None, None]).abs().amax(0) < 0.05 for m in maps]
-    assert int(skin[0].sum()) > 1.3 * int(skin[1].sum())  # up to where the front sees it
-    assert bool(green[0].any()) and int(green[0].sum()) > 0.6 * int(
-        green[1].sum()
-    )  # behind they are all there is
+    green_sides = [TAN] + 5 * [GREEN]
+    skin, hair = (mapped(green_sides, label) for label in (SKIN, HAIR))
+    assert of_colour(skin, TAN) > 1.3 * of_colour(hair, TAN)  # up to where the front sees it
+    assert of_colour(skin, GREEN) > 0.6 * of_colour(hair, GREEN) > 0  # behind they are all there is
+
+
+def test_views_of_ones_own_in_other_colours_than_the_photo_are_taken_whole() -> None:
+    """The photo is not asked for its colours: who repaints all views gets what was painted."""
+    skin, hair = (mapped(6 * [GREEN], label) for label in (SKIN, HAIR))
+    assert torch.equal(skin.weight, hair.weight) and of_colour(skin, GREEN) > 1000

@@ -1,4 +1,4 @@
-"""The training run of the avatar network: self-reenactment, one process a GPU, resumable to the bit."""
+"""The training run of the avatar network: self-reenactment, one process or several, resumable to the bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.metrics.identity import IdentityLoss
 from omega_cli.metrics.lpips import Lpips
-from omega_cli.model import OmegaModel
+from omega_cli.model import OmegaModel, over
 from omega_cli.splat_uv.stage import Views
 from omega_cli.train.avatar.objective import (
     Lambdas,
@@ -118,7 +118,7 @@ class Trainer:
         """L_mv: one of the six views, raw image alone."""
         k = int(torch.randint(len(views.rgb), (1,), generator=self.generator))
         seen = render(posed, views.cameras[k])
-        raw = seen.image[:3] + (1 - seen.alpha)
+        raw = over(seen.image[:3], seen.alpha[None], torch.ones_like(seen.image[:3, 0, 0]))
         return difference(raw, views.rgb[k], torch.ones_like(seen.alpha)[None])
 
     def advance(self, progress: float) -> dict[str, Tensor]:
@@ -225,15 +225,7 @@ class Trainer:
         Raises OmegaError where there are too few and none come, NotFinite for a gradient that is no number.
         """
         config, device = self.config, next(self.model.parameters()).device
-        while len(self.pool) < config.at_least:
-            come = more()
-            if not self.pool.refresh():
-                if not come:
-                    raise OmegaError(
-                        f"There are {len(self.pool)} samples, the run waits for {config.at_least}.",
-                        f"See failed-*.txt in {self.pool.folder}, or set --wait-for.",
-                    )
-                time.sleep(0.5)
+        self._await_samples(more)
         began, sums, count = time.perf_counter() - self.seconds, {}, 0
         scored = self.seconds
         while self.step < config.steps:
@@ -258,6 +250,33 @@ class Trainer:
                 scored = seconds
                 self._hand_over(on_state)
         self._hand_over(on_state)
+
+    def _await_samples(self, more: Callable[[], bool]) -> None:
+        """Until every process has enough; where one has not and none come, all raise together."""
+        while True:
+            come = more()
+            if len(self.pool) < self.config.at_least:
+                come = bool(self.pool.refresh()) or come
+            least = self._least(len(self.pool) - self.config.at_least)
+            if least >= 0:
+                return
+            if not self._least(int(come)):
+                share = " as its share" if self.world > 1 else ""
+                raise OmegaError(
+                    f"There are {self.config.at_least + least} samples, the run waits for"
+                    f" {self.config.at_least}{share}.",
+                    f"See failed-*.txt in {self.pool.folder}, or set --wait-for.",
+                )
+            if len(self.pool) < self.config.at_least:
+                time.sleep(0.1)
+
+    def _least(self, number: int) -> int:
+        """Of all processes."""
+        if self.world == 1:
+            return number
+        value = torch.tensor(number, device=next(self.model.parameters()).device)
+        dist.all_reduce(value, dist.ReduceOp.MIN)
+        return int(value)
 
     def _hand_over(self, on_state: Callable[[dict[str, Any]], None] | None) -> None:
         state = self.state()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.avatar import layout
@@ -19,7 +18,7 @@ from omega_cli.head.params import HeadParams
 from omega_cli.model import Avatar, Base, OmegaModel, Stand
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
 from omega_cli.mv_diffuse.views import canonical_cameras
-from omega_cli.splat_uv.agreement import agreement_table, colour_range
+from omega_cli.splat_uv.agreement import agreement_table
 from omega_cli.splat_uv.config import VIEW_WEIGHTS
 from omega_cli.splat_uv.stage import Photo, Views
 from omega_cli.train.avatar.objective import Box, face_box
@@ -72,15 +71,12 @@ class Member:
         return Views(cameras, list(rgb), list(mask), _weights(device))
 
     def photo(self, head: HeadModel) -> Photo:
-        """What the photo's parsing forbids, as splat-uv reads it."""
+        """The photo as splat-uv asks it."""
         labels = self.sample.labels
         source = 1 + self.kinds.index(SOURCE)
         camera = Camera(self.sample.K, self.sample.viewmat, labels.shape[1], labels.shape[0])
-        rgba = self.sample.targets.rgba[source - 1].float() / 255
-        if rgba.shape[1:] != labels.shape:
-            rgba = F.interpolate(rgba[None], labels.shape, mode="bilinear")[0]
-        vertices, known = self.standing(head).vertices[source], _agreement(labels.device)
-        return Photo(labels, vertices, camera, known, *colour_range(rgba, labels))
+        labels = labels.clamp_max(len(layout.PARSING_LABELS) - 1)
+        return Photo(labels, self.standing(head).vertices[source], camera, _agreement(labels.device))
 
 
 @dataclass(frozen=True)

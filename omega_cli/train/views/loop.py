@@ -1,4 +1,4 @@
-"""The training run of the view network: a wall-clock budget, one process a GPU, EMA weights out."""
+"""The training run of the view network: a wall-clock budget, one process or several, EMA weights out."""
 
 from __future__ import annotations
 
