@@ -167,15 +167,10 @@ class OmegaModel(nn.Module):
         """Render's others: T pictures of one size, refined together; backgrounds [T, 3]."""
         seen = [render(*of) for of in zip(posed, cameras, strict=True)]
         image, alpha = torch.stack([s.image for s in seen]), torch.stack([s.alpha for s in seen])[:, None]
-        raw = over(image[:, :3], alpha, backgrounds)
+        raw = image[:, :3] + (1 - alpha) * backgrounds[..., None, None]
         with _halved(raw):
             change = self.refiner(image, alpha)
         return Drawn(raw, raw + change.float(), alpha)
-
-
-def over(image: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
-    """Pictures [..., 3, H, W] drawn over black, with alpha [..., 1, H, W], laid on colours [..., 3]."""
-    return image + (1 - alpha) * background[..., None, None]
 
 
 def _halved(like: Tensor) -> torch.autocast:

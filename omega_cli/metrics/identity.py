@@ -59,10 +59,8 @@ class IdentityLoss(nn.Module):
         """1 - cosine in [0, 2], with a gradient in `image` alone. Both are cut at the same landmarks: where a
         face lies is no business of its identity. Unchecked: values may leave [0, 1], and a GPU is not waited
         for. Without a face at the landmarks the number means nothing."""
-        landmarks = landmarks.detach().repeat(2, 1, 1)
-        found, wanted = self.embed(torch.cat([image, truth.detach()]), landmarks).chunk(
-            2
-        )  # one pass for both
+        both = torch.cat([image, truth.detach()])  # one pass: half the kernels to start
+        found, wanted = self.embed(both, landmarks.detach().repeat(2, 1, 1)).chunk(2)
         return 1 - (found * wanted.detach()).sum(1)
 
 

@@ -19,7 +19,7 @@ from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.metrics.identity import IdentityLoss
 from omega_cli.metrics.lpips import Lpips
-from omega_cli.model import OmegaModel, over
+from omega_cli.model import OmegaModel
 from omega_cli.splat_uv.stage import Views
 from omega_cli.train.avatar.objective import (
     Lambdas,
@@ -117,9 +117,9 @@ class Trainer:
     def _side_view(self, posed: Gaussians, views: Views) -> Tensor:
         """L_mv: one of the six views, raw image alone."""
         k = int(torch.randint(len(views.rgb), (1,), generator=self.generator))
-        seen = render(posed, views.cameras[k])
-        raw = over(seen.image[:3], seen.alpha[None], torch.ones_like(seen.image[:3, 0, 0]))
-        return difference(raw, views.rgb[k], torch.ones_like(seen.alpha)[None])
+        raw = posed.first_colours(3)
+        seen = render(raw, views.cameras[k], background=torch.ones_like(raw.colors[0]))
+        return difference(seen.image, views.rgb[k], torch.ones_like(seen.alpha)[None])
 
     def advance(self, progress: float) -> dict[str, Tensor]:
         """One optimizer step over `batch` avatars; the means of the terms."""

@@ -101,9 +101,8 @@ def target_terms(
     seen = drawn.refined * wanted.known + wanted.rgb * (1 - wanted.known)
     if identity is not None and boxes:
         faces = [k for k, _ in boxes]
-        there = (slice(None),) if len(faces) == count else (faces,)
-        points = five_points(wanted.points[there])
-        terms["identity"] = identity(seen[there], wanted.rgb[there], points).sum() / count
+        points = five_points(wanted.points[faces])
+        terms["identity"] = identity(seen[faces], wanted.rgb[faces], points).sum() / count
     if perceptual is not None:
         looks = [*enumerate(wanted.looks), *boxes]
         pairs = [torch.cat([cut(images[k], box) for k, box in looks]) for images in (seen, wanted.rgb)]
