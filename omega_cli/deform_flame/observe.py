@@ -139,7 +139,7 @@ def _outline_goals(
     inward, outward = int(INWARD_REACH * views.finest) + 1, int(semantics.farthest * views.finest) + 2
     distance, found = march(views.mask, view, pixels, step, inward, outward)
     # a goal beyond the reach is a wish that the surface cannot grant: the point goes as far as it may
-    distance = torch.minimum(distance / views.px_per_m[view], at[:, 6].clamp_min(0.0))
+    distance = torch.minimum(distance / views.scale(view, points), at[:, 6].clamp_min(0.0))
     keep = on_outline & found & (weight > LEAST_WEIGHT)
     return direction, (points * direction).sum(1) + distance, weight * keep
 

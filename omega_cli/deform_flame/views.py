@@ -38,7 +38,7 @@ class Views:
     normal [B H W, 3]; mask [B, H, W]. What the cameras say, as tables: clip [B, 4, 4]: homogeneous points
     to `clip_vertices`' coordinates; axes [B, 2, 3]: the pictures' x and y in the world; px_per_m [B]
     (a pinhole's at 1 m); centre [B, 4]: a point c towards which x sees c[:3] - c[3] x (orthographic: a
-    direction, c[3] = 0). finest: the largest px_per_m.
+    direction, c[3] = 0). finest: the most pixels that a metre covers at the head.
     """
 
     normal: Tensor
@@ -65,6 +65,12 @@ class Views:
         p = (clip[..., :3] * points[:, None]).sum(-1) + clip[..., 3]
         return p[:, :2] / p[:, 3:].clamp_min(1e-6)
 
+    def scale(self, view: Tensor, points: Tensor) -> Tensor:  # [M], [M, 3] m -> [M]
+        """Pixels that a metre covers at the points."""
+        row = self.clip[view, 3]
+        depth = (row[:, :3] * points).sum(1) + row[:, 3]  # 1 where the camera is orthographic
+        return self.px_per_m[view] / depth.clamp_min(1e-6)
+
     def across(self, view: Tensor, directions: Tensor) -> Tensor:  # [M], [M, 3] -> [M, 2]
         """World directions along the pictures' x and y."""
         return (self.axes[view] * directions[:, None]).sum(-1)
@@ -86,6 +92,7 @@ def stack_views(views: Sequence[View]) -> Views:
     pinhole = torch.tensor([float(camera.model == "pinhole") for camera in cameras])
     aim = torch.stack([c.position if c.model == "pinhole" else -c.forward for c in cameras])
     px_per_m = torch.stack([camera.K[0, 0] for camera in cameras])
+    at_head = [c.K[0, 0] / (c.position.norm() if c.model == "pinhole" else 1.0) for c in cameras]
     return Views(
         normal=torch.stack([view.normal for view in views]).permute(0, 2, 3, 1).reshape(-1, 3),
         mask=torch.cat([view.mask for view in views]),
@@ -93,7 +100,7 @@ def stack_views(views: Sequence[View]) -> Views:
         axes=torch.stack([camera.viewmat[:2, :3] for camera in cameras]).to(device),
         px_per_m=px_per_m.to(device),
         centre=torch.cat([aim, pinhole[:, None]], dim=1).to(device),
-        finest=float(px_per_m.max()),
+        finest=float(torch.stack(at_head).max()),
     )
 
 

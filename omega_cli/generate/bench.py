@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from omega_cli import weights
 from omega_cli.avatar import codecs, layout
+from omega_cli.avatar.crop import photo_area
 from omega_cli.avatar.layout import Avatar
 from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.deform_flame.problem import deform
@@ -26,12 +27,12 @@ from omega_cli.deform_flame.stage import load_views
 from omega_cli.errors import OmegaError
 from omega_cli.gaussians.model import COLOURS
 from omega_cli.head.assets import load_head
+from omega_cli.head.frame import head_frame
 from omega_cli.kernels import bench_timing as timing
 from omega_cli.kernels.bench_timing import Case
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
-from omega_cli.mv_diffuse.lift import head_frame, lift_views
-from omega_cli.mv_diffuse.photo import photo_area
+from omega_cli.mv_diffuse.lift import lift_views
 from omega_cli.mv_diffuse.predict import predict_views
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.render.orbit import frame_head

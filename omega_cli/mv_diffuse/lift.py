@@ -53,24 +53,6 @@ class Lift:
     texture: Tensor
 
 
-def head_frame(model: HeadModel, params: HeadParams, camera: Camera) -> tuple[HeadParams, Camera]:
-    """Remove the head's rotation and place: the head at rest in its own frame, the camera moved instead.
-
-    The photo's expression, jaw and eyes stay. Where the neck was bent, the skull's own motion is what
-    the camera keeps.
-    """
-    posed = model(params)
-    transform = posed.transforms[0, 1]  # the neck joint carries the skull: root and neck rotation together
-    zero = torch.zeros_like(params.transl)
-    rest = params.replace(global_orient=zero, neck_pose=zero, transl=zero)
-    at_rest = model(rest).transforms[0, 1]
-    world = transform @ torch.linalg.inv(at_rest)
-    viewmat = camera.viewmat @ world
-    scale = torch.linalg.det(viewmat[:3, :3]).clamp_min(1e-9) ** (1 / 3)
-    viewmat = torch.cat([viewmat[:3] / scale, viewmat[3:]])
-    return rest, Camera(camera.K, viewmat, camera.width, camera.height, camera.model, camera.id)
-
-
 def hair_facts(
     model: HeadModel,
     vertices: Tensor,  # [V, 3] m, bare head

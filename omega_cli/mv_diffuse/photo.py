@@ -14,7 +14,6 @@ from ..geometry.camera import Camera
 # Cosine between surface normal and viewing direction: below the first the photo is not trusted, from the
 # second on it is trusted fully. Ours.
 GRAZING = (0.08, 0.32)
-EDGE = 9  # px: pictures have borders
 DEPTH_TOLERANCE = 0.004  # m, on top of the depth range of the 3x3 neighbourhood
 
 
@@ -82,17 +81,3 @@ def sample(photo: Photo, points: Tensor, normals: Tensor) -> Samples:  # [N, 3] 
     t = ((facing - GRAZING[0]) / (GRAZING[1] - GRAZING[0])).clamp(0, 1)
     weight = t * t * (3 - 2 * t) * visible * picked[:, 3]
     return Samples(picked[:, :3].clamp(0, 1), photo.labels[y, x], weight, facing)
-
-
-def photo_area(crop: dict | None, width: int, height: int) -> torch.Tensor:  # [H, W] bool
-    """Where the crop shows the photo, its outermost EDGE px left out: pictures have borders.
-
-    Crop px = photo px * scale + shift.
-    """
-    if crop is None:
-        return torch.ones(height, width, dtype=torch.bool)
-    (left, top), (photo_width, photo_height) = crop["shift"], crop["photo_size"]
-    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    columns = (x > left + EDGE) & (x < left + photo_width * crop["scale"] - EDGE)
-    rows = (y > top + EDGE) & (y < top + photo_height * crop["scale"] - EDGE)
-    return rows[:, None] & columns[None]

@@ -9,15 +9,16 @@ import torch
 
 from .. import weights
 from ..avatar import codecs, layout, record
+from ..avatar.crop import photo_area
 from ..avatar.layout import Avatar
 from ..console import Report
 from ..errors import OmegaError
 from ..head.assets import load_head
+from ..head.frame import head_frame
 from . import checkpoint
 from .config import MvDiffuseConfig
-from .lift import View, head_frame, lift_views
+from .lift import View, lift_views
 from .network import ViewNet
-from .photo import photo_area
 from .predict import predict_views
 from .texture import HAIR, HAT
 from .views import canonical_cameras

@@ -56,7 +56,10 @@ def test_the_batch_of_views_says_what_its_cameras_say() -> None:
         assert torch.allclose(
             views.across(view, points)[view == k], mine @ camera.viewmat[:2, :3].T, atol=1e-6
         )
-    assert views.finest == float(cameras[1].K[0, 0])
+        size = views.scale(view, points)[view == k]
+        depth = camera.to_camera(mine)[:, 2] if camera.model == "pinhole" else 1.0
+        assert torch.allclose(size, camera.K[0, 0] / depth, rtol=1e-5)
+    assert views.finest == pytest.approx(64 / 0.4)  # both see 0.4 m of the head
 
 
 def test_the_batch_draws_what_each_camera_sees() -> None:

@@ -9,9 +9,9 @@ from omega_cli.avatar import codecs, layout, record
 from omega_cli.console import NullReport
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.raster import interpolate, rasterize
+from omega_cli.head.frame import head_frame
 from omega_cli.mv_diffuse import stage
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
-from omega_cli.mv_diffuse.lift import head_frame
 from omega_cli.mv_diffuse.views import canonical_cameras
 from tests import toy
 

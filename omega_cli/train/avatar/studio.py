@@ -16,9 +16,10 @@ from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.deform_flame.problem import deform, views_frame
 from omega_cli.geometry.camera import Camera, perspective
 from omega_cli.geometry.raster import rasterize
+from omega_cli.head.frame import head_frame
 from omega_cli.head.params import HeadParams
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
-from omega_cli.mv_diffuse.lift import View, head_frame, lift_views
+from omega_cli.mv_diffuse.lift import View, lift_views
 from omega_cli.mv_diffuse.network import ViewNet
 from omega_cli.mv_diffuse.predict import predict_views
 from omega_cli.mv_diffuse.stage import wears_a_hat

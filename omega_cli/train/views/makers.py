@@ -9,7 +9,7 @@ import torch
 
 from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.people import sample_person
-from omega_cli.mv_diffuse.lift import head_frame
+from omega_cli.head.frame import head_frame
 from omega_cli.train import workers
 from omega_cli.train.views import portraits
 from omega_cli.train.views.samples import Studio, front_sample

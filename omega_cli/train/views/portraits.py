@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar import codecs, layout
+from omega_cli.avatar.crop import photo_area
 from omega_cli.avatar.layout import Avatar
 from omega_cli.geometry.camera import Camera
+from omega_cli.head.frame import head_frame
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
-from omega_cli.mv_diffuse.lift import head_frame
-from omega_cli.mv_diffuse.photo import photo_area
 
 FIELDS = (
     "betas", "expression", "global_orient", "neck_pose", "jaw_pose", "leye_pose", "reye_pose", "transl",

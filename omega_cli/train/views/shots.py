@@ -18,9 +18,10 @@ from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.scene import Sample
 from omega_cli.geometry.camera import Camera, perspective
 from omega_cli.geometry.similarity import Similarity, similarity
+from omega_cli.head.frame import head_frame
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
-from omega_cli.mv_diffuse.lift import Lift, head_frame, lift_views
+from omega_cli.mv_diffuse.lift import Lift, lift_views
 from omega_cli.mv_diffuse.texture import CLOTH, HAIR, NECK
 from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.track import crop as crops
