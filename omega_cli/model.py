@@ -16,19 +16,21 @@ from torch import Tensor, nn
 
 from omega_cli.decode.analytic import Decoded, decode_surface
 from omega_cli.decode.checkpoint import DECODER
-from omega_cli.decode.learned import learned_change, refine_decoded
+from omega_cli.decode.config import DecodeConfig
+from omega_cli.decode.fit import fit_pictures
+from omega_cli.decode.learned import Changes, learned_change, refine_decoded
 from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
-from omega_cli.decode.residual import Change
+from omega_cli.decode.pictures import Picture
 from omega_cli.gaussians.binding import carriers, follow
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.gaussians.surface_motion import SurfaceMotion
 from omega_cli.geometry.camera import Camera
+from omega_cli.head.hem import hem_share
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.render.checkpoint import REFINER
 from omega_cli.render.refiner import Refiner, RefinerConfig
-from omega_cli.render.rig import hem_share
 from omega_cli.splat_uv.canonical import UVMap
 from omega_cli.splat_uv.checkpoint import ENCODER, make_encoder
 from omega_cli.splat_uv.config import SplatUVConfig
@@ -45,6 +47,7 @@ class OmegaConfig:
     encoder: EncoderConfig | DinoConfig = field(default_factory=EncoderConfig)
     channels: tuple[int, ...] = (32, 64, 96, 128)  # of the decoder's U-Net
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
+    fit_steps: int = DecodeConfig.fit_steps
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,12 @@ class Stand:
 
 @dataclass(frozen=True)
 class Base:
-    """The analytic avatar: what decode makes of the colours, and how much the hem leaves [N + V] of it."""
+    """The avatar before any network: what decode makes of the colours, how much the hem leaves [N + V] of it,
+    and what its fit to photo and views changed."""
 
     decoded: Decoded
     hem: Tensor
+    fitted: Changes | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Avatar:
     corners: Tensor
     barycentric: Tensor
     shift: Tensor
-    changes: tuple[Change, Change]
+    changes: Changes
 
 
 class OmegaModel(nn.Module):
@@ -108,6 +113,7 @@ class OmegaModel(nn.Module):
         super().__init__()
         config = config or OmegaConfig()
         self.head, self.splat, self.layout = head, splat, UVLayout.of(head, splat.uv_size)
+        self.fit_steps = config.fit_steps
         features = len(CHANNELS) + config.encoder.outputs
         self.encoder = make_encoder(config.encoder)
         self.decoder = AvatarDecoder(
@@ -137,22 +143,31 @@ class OmegaModel(nn.Module):
         return uv_map, identity
 
     @torch.no_grad()
-    def analytic(self, shaped: Tensor, uv_map: UVMap) -> Base:
-        """Decode's analytic part, which depends on the colours alone: nothing learned is in it."""
+    def base(self, shaped: Tensor, uv_map: UVMap, pictures: Sequence[Picture] = ()) -> Base:
+        """Decode without its network, which depends on the colours alone: nothing learned is in it.
+
+        pictures: the photo, then the views; without them nothing is fitted.
+        """
         centres = (self.head.J_regressor @ shaped)[3:5]
         features, weight = uv_map.features.detach(), uv_map.weight.detach()
         decoded = decode_surface(self.head, shaped, centres, features, weight)
         # the hem is 14 mm wide; what the network moves a Gaussian by is not worth asking again
-        return Base(decoded, hem_share(torch.cat([decoded.uv.means, shaped]), shaped, self.head))
+        hem = hem_share(torch.cat([decoded.uv.means, shaped]), shaped, self.head)
+        if not pictures or not self.fit_steps:
+            return Base(decoded, hem, None)
+        photo, *views = pictures
+        generator = torch.Generator().manual_seed(0)
+        fit = fit_pictures(self.head, shaped, decoded, photo, views, self.fit_steps, generator)
+        return Base(decoded, hem, fit.changes)
 
     def avatar(self, shaped: Tensor, uv_map: UVMap, identity: Tensor, base: Base) -> Avatar:
         """Decode: both branches on the canonical mesh [V, 3] m."""
         decoded, faces = base.decoded, self.head.faces
         with _halved(decoded.texture):
             changes = learned_change(
-                self.decoder, decoded, self.layout, uv_map.features, uv_map.weight, identity
+                self.decoder, decoded, self.layout, uv_map.features, uv_map.weight, identity, base.fitted
             )
-        made = refine_decoded(decoded, *changes, shaped, faces)
+        made = refine_decoded(decoded, changes, shaped, faces, base.fitted)
         whole = Gaussians.concatenate([made.uv, made.vertex])
         whole = replace(whole, opacities=whole.opacities * base.hem)
         corners, weights = carriers(faces, made.face_index, made.barycentric, len(shaped))

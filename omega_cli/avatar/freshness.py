@@ -89,6 +89,15 @@ def read_stage(folder: Path) -> dict[str, Any]:
     return document
 
 
+def inputs_of(folder: Path) -> dict[str, str]:
+    """What a stage's folder was made of: paths inside the avatar (or whole ones) to digests; nothing where no
+    stage made it."""
+    try:
+        return dict(read_stage(folder)["inputs"])
+    except OmegaError:
+        return {}
+
+
 def weights_of(folder: Path) -> dict[str, str]:
     """Digests of the weights that made a folder, by name; none where a person made it."""
     try:

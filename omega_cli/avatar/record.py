@@ -31,6 +31,7 @@ from omega_cli.avatar.digests import (
 from omega_cli.avatar.freshness import (
     Status,
     check_schema,
+    inputs_of,
     is_fresh,
     load_avatar_document,
     read_avatar,
@@ -43,8 +44,20 @@ from omega_cli.console import NullReport, Report
 from omega_cli.errors import OmegaError
 
 __all__ = [
-    "StageWriter", "Status", "check_schema", "create_avatar", "digest", "is_fresh", "needs",
-    "open_avatar", "read_avatar", "read_stage", "status", "weights_of", "writing_stage",
+    "StageWriter",
+    "Status",
+    "check_schema",
+    "create_avatar",
+    "digest",
+    "inputs_of",
+    "is_fresh",
+    "needs",
+    "open_avatar",
+    "read_avatar",
+    "read_stage",
+    "status",
+    "weights_of",
+    "writing_stage",
 ]  # fmt: skip
 
 CONVENTIONS = {

@@ -28,7 +28,8 @@ BANDS = 4  # frequencies of the position code
 REACH = 0.15  # m: positions are divided by it
 POSITION = 3 * (1 + 2 * BANDS)
 LAYOUT = POSITION + len(PARTS) + 1
-SEEN = 4  # of the inputs: completed colours and how well a texel was seen
+SHAPE = 10  # numbers of a fitted texel beside its colour, see `Change.shape`
+SEEN = 4 + SHAPE  # of the inputs: completed colours, how well a texel was seen, and what the fit changed
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ class UVLayout:
 def uv_inputs(
     features: Tensor,  # [C, R, R]
     share: Tensor,  # [1, R, R] in [0, 1], how well a texel was seen
-    texture: Tensor,  # [3, R, R], completed colours
+    texture: Tensor,  # [3, R, R], completed and fitted colours
+    shape: Tensor,  # [SHAPE, R, R], fitted
     layout: UVLayout,
 ) -> Tensor:  # [C + SEEN + LAYOUT, R, R]
     """What the UV branch sees; features count only where something was seen."""
-    return torch.cat([features * share, 2 * texture - 1, share, layout.code])
+    return torch.cat([features * share, 2 * texture - 1, share, shape, layout.code])
 
 
 class UVBranch(nn.Module):

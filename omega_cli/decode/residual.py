@@ -1,4 +1,4 @@
-"""What the decoder's network changes of the analytic Gaussians. Zero changes nothing, bit for bit."""
+"""What fit and network change of the analytic Gaussians. Zero changes nothing, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ON_TEXEL = AT_VERTEX + 3  # and local offset
 class Change:
     """The residual of N Gaussians, still unbounded numbers.
 
-    colors [N, 32]; opacity [N]; scales, turn (axis-angle in the Gaussian's own axes) [N, 3]; offset
-    [N, 3] in the face frame, or None at vertices, whose mean is the vertex (reading f).
+    colors [N, 32], or [N, 3] of the fit; opacity [N]; scales, turn (axis-angle in the Gaussian's own
+    axes) [N, 3]; offset [N, 3] in the face frame, or None at vertices, whose mean is the vertex (reading f).
     """
 
     colors: Tensor
@@ -38,6 +38,25 @@ class Change:
             raise ValueError(f"a change has {ON_TEXEL} or {AT_VERTEX} numbers, got {numbers.shape[1]}")
         parts = numbers.split([COLOURS, 1, 3, 3, numbers.shape[1] - AT_VERTEX], dim=1)
         return Change(parts[0], parts[1][:, 0], parts[2], parts[3], parts[4] if parts[4].shape[1] else None)
+
+    def plus(self, fitted: Change | None) -> Change:
+        """Both together, before they are bounded; the other may have fewer colours."""
+        if fitted is None:
+            return self
+        count = fitted.colors.shape[1]
+        colors = torch.cat([self.colors[:, :count] + fitted.colors, self.colors[:, count:]], 1)
+        offset = self.offset
+        if offset is not None and fitted.offset is not None:
+            offset = offset + fitted.offset
+        return Change(
+            colors, self.opacity + fitted.opacity, self.scales + fitted.scales, self.turn + fitted.turn,
+            offset,
+        )  # fmt: skip
+
+    def shape(self) -> Tensor:
+        """All but the colours [N, 7 or 10]."""
+        parts = [self.opacity[:, None], self.scales, self.turn]
+        return torch.cat(parts if self.offset is None else [*parts, self.offset], 1)
 
     def shift(self) -> Tensor | None:
         """Local offset [N, 3] in units of the face scale, bounded by MOST_OFFSET."""
@@ -74,3 +93,11 @@ def moved(
     """Gaussians shifted in the frame of the face that they sit on."""
     _, R, scale = (t[face_index] for t in face_frames(vertices, faces))
     return replace(gaussians, means=gaussians.means + (R @ shift[..., None])[..., 0] * scale[:, None])
+
+
+def local_term(changes: tuple[Change, Change]) -> Tensor:
+    """L_local (eq. 9): how far UV Gaussians leave the surface and how much any Gaussian grows or shrinks."""
+    on_texels, at_vertices = changes
+    shift = on_texels.shift()
+    total = on_texels.growth().square().mean() + at_vertices.growth().square().mean()
+    return total if shift is None else total + shift.square().sum(1).mean()

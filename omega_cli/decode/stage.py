@@ -9,19 +9,23 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar import codecs, layout, record
+from omega_cli.avatar.crop import photo_area
 from omega_cli.avatar.layout import Avatar
 from omega_cli.console import Report
 from omega_cli.decode.analytic import decode_surface
 from omega_cli.decode.checkpoint import DECODER, misfit
 from omega_cli.decode.config import DecodeConfig
-from omega_cli.decode.learned import decode_learned
+from omega_cli.decode.fit import fit_pictures
+from omega_cli.decode.learned import decode_learned, refine_decoded
 from omega_cli.decode.network import AvatarDecoder, UVLayout
+from omega_cli.decode.pictures import Picture, photo_picture, view_picture
 from omega_cli.errors import OmegaError
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.ply import to_ply
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import perspective
+from omega_cli.geometry.raster import rasterize
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
 from omega_cli.weights.network_file import Loaded
@@ -47,6 +51,7 @@ def run(
     for path in inputs:
         record.needs(path, layout.command_for(path))
     model = _head(device)
+    pictured = picture_files(avatar) if config.fit_steps else []
     with (
         torch.no_grad(),
         record.writing_stage(
@@ -55,13 +60,13 @@ def run(
             folder=avatar.gaussians,
             config=config,
             seed=seed,
-            inputs=inputs,
+            inputs=[*inputs, *pictured],
             weights={"open_head": model.sha256},
             device=device,
             report=report,
             force=force,
         ) as out,
-        report.progress("decode") as task,
+        report.progress("decode", 1 + (config.fit_steps if pictured else 0)) as task,
     ):
         params = codecs.load_params(avatar.mesh / layout.FLAME).to(device)
         offsets = codecs.load_offsets(avatar.mesh / layout.OFFSETS, len(model.v_template)).to(device)
@@ -77,12 +82,29 @@ def run(
             opacity=config.opacity,
             vertex_opacity=config.vertex_opacity,
         )
+        fitted = None
+        if pictured:
+            pictures = load_pictures(avatar, pictured, model, vertices, device)
+            generator = torch.Generator().manual_seed(seed)
+            photo, *views = pictures
+            fit = fit_pictures(
+                model, vertices, decoded, photo, views, config.fit_steps, generator, task.advance
+            )
+            fitted = fit.changes
+            out.metrics["photo_psnr"] = dict(zip(("analytic", "fitted"), fit.psnr, strict=True))
+        elif config.fit_steps:
+            out.warn(
+                f"The Gaussians are not fitted to the photo: {avatar.source} lacks it, its parsing, camera or"
+                f" fit, or {avatar.views} a view."
+            )
         learned = chosen_network(avatar, config, model, uv, device, out)
         if learned is not None:
             out.weights |= learned.digests
             where = _layout(model, uv["features"].shape[-1])
             seen = uv["features"], uv["weight"], uv["identity"]
-            decoded = decode_learned(learned.net, decoded, where, *seen, vertices, model.faces)
+            decoded = decode_learned(learned.net, decoded, where, *seen, vertices, model.faces, fitted)
+        elif fitted is not None:
+            decoded = refine_decoded(decoded, fitted, vertices, model.faces)
         bound = BoundGaussians.bind(
             decoded.uv, decoded.face_index, decoded.barycentric, decoded.vertex, vertices, model.faces
         )
@@ -139,6 +161,53 @@ def chosen_network(
         raise OmegaError(text, hint)
     out.warn(f"{text} The Gaussians are the analytic ones. {hint}")
     return None
+
+
+def picture_files(avatar: Avatar) -> list[Path]:
+    """The files of photo and views that the Gaussians are fitted to: of the views that the map was made of.
+    None where one is missing."""
+    names = layout.SOURCE_IMAGE, layout.SOURCE_PARSING, layout.CAMERAS, layout.FLAME
+    photo = [avatar.source / name for name in names]
+    made_of = record.inputs_of(avatar.uv)
+    views = [avatar.views / layout.CAMERAS]
+    for azimuth in layout.AZIMUTHS:
+        files = [avatar.views / layout.view_rgb(azimuth), avatar.views / layout.view_mask(azimuth)]
+        if not made_of or files[0].relative_to(avatar.root).as_posix() in made_of:
+            views += files
+    if not all(path.is_file() for path in photo + views):
+        return []
+    crop = avatar.source / layout.SOURCE_CROP  # a source/ made by hand may lack it
+    return [*photo, *views, *([crop] if crop.is_file() else [])]
+
+
+def load_pictures(
+    avatar: Avatar, files: list[Path], model: HeadModel, shaped: Tensor, device: str
+) -> list[Picture]:
+    """The photo, then the views among `files`; shaped [V, 3] m, canonical."""
+    still = codecs.load_params(avatar.mesh / layout.FLAME).to(device).frame(0)
+    tracked = codecs.load_params(avatar.source / layout.FLAME).to(device).frame(0)
+    moved = {name: getattr(tracked, name) for name in ("global_orient", "neck_pose", "transl", "scale")}
+    in_photo = model.animate(shaped, still.replace(**moved)).vertices[0]
+    in_views = model.animate(shaped, still).vertices[0]
+
+    rgba = codecs.load_image(avatar.source / layout.SOURCE_IMAGE, 4).to(device)
+    labels = codecs.load_labels(avatar.source / layout.SOURCE_PARSING).to(device)
+    height, width = rgba.shape[1:]
+    camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].resized(width, height).to(device)
+    crop = avatar.source / layout.SOURCE_CROP
+    area = photo_area(codecs.load_json(crop) if crop.is_file() else None, width, height).to(device)
+    mesh = rasterize(in_photo, model.faces, camera).mask.float()
+    pictures = [photo_picture(rgba, area, labels, mesh, camera, in_photo)]
+
+    cameras = {camera.id: camera for camera in codecs.load_cameras(avatar.views / layout.CAMERAS)}
+    for azimuth in layout.AZIMUTHS:
+        path = avatar.views / layout.view_rgb(azimuth)
+        if path in files:
+            rgb = codecs.load_image(path, 3).to(device)
+            mask = codecs.load_image(avatar.views / layout.view_mask(azimuth), 1).to(device)
+            sized = cameras[azimuth].resized(rgb.shape[2], rgb.shape[1]).to(device)
+            pictures.append(view_picture(rgb, mask, sized, in_views))
+    return pictures
 
 
 def load_uv_map(path: Path, device: str) -> dict[str, Tensor]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import RenderOutput, render
 from omega_cli.geometry.camera import Camera
+from omega_cli.head.hem import hem_share
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.render.refiner import Refiner, refine_replayed
-
-HEM_FADE = 0.014  # m, ours: the bust's cut edge fades out over this length
 
 
 def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
@@ -29,36 +26,6 @@ def soften_hem(bound: BoundGaussians, head: HeadModel) -> BoundGaussians:
         uv=replace(bound.uv, opacities=bound.uv.opacities * share[:count]),
         vertex=replace(bound.vertex, opacities=bound.vertex.opacities * share[count:]),
     )
-
-
-def hem_share(
-    means: Tensor,  # [N, 3] m, canonical
-    vertices: Tensor,  # [V, 3] m, canonical
-    head: HeadModel,
-) -> Tensor:  # [N] in [0, 1]
-    """What is left of each opacity: 0 on the edge where the neck was cut, 1 from HEM_FADE on."""
-    rim = hem_edges(head)
-    if not len(rim):
-        return torch.ones_like(means[:, 0])
-    ends = vertices[rim]  # [n, 2, 3]
-    along = torch.linspace(0, 1, 9, device=ends.device)[:, None, None]  # the edges are up to 1 cm long
-    line = torch.lerp(ends[:, 0], ends[:, 1], along).flatten(0, 1)
-    near = torch.nonzero(means[:, 1] < line[:, 1].max() + HEM_FADE).flatten()
-    away = torch.full_like(means[:, 0], HEM_FADE)
-    away[near] = torch.cat([torch.cdist(means[part], line).amin(1) for part in near.split(8192)])
-    share = (away / HEM_FADE).clamp(0, 1)
-    return share * share * (3 - 2 * share)
-
-
-@functools.lru_cache(maxsize=4)
-def hem_edges(head: HeadModel) -> Tensor:  # [n, 2] long
-    """The open edge of the neck: edges of one face only, on the skin's lower part. Once for each head."""
-    sides = torch.cat([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]])
-    pairs, count = sides.sort(1).values.unique(dim=0, return_counts=True)
-    low = head.v_template[:, 1] < (head.J_regressor[1] @ head.v_template)[1]
-    if "skin" in head.regions:  # the mouth's bag has open edges too
-        low = low & head.regions["skin"]
-    return pairs[(count == 1) & low[pairs].all(1)]
 
 
 @dataclass(frozen=True, eq=False)

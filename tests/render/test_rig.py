@@ -8,6 +8,7 @@ import torch
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
+from omega_cli.head import hem
 from omega_cli.head.assets import load_head
 from omega_cli.head.model import HeadModel
 from omega_cli.render import film, orbit
@@ -53,13 +54,13 @@ def test_at_rest_it_is_the_canonical_avatar(built):
 
 def test_only_the_hem_fades(built, head: HeadModel):
     rig, bound = built
-    hem = rigs.hem_edges(head).unique()
-    assert 20 < len(hem) < 400
+    edge = hem.hem_edges(head).unique()
+    assert 20 < len(edge) < 400
     before, after = bound.canonical, rig.bound.canonical
-    away = torch.cdist(before.means, rig.shaped[hem]).amin(1)
+    away = torch.cdist(before.means, rig.shaped[edge]).amin(1)
     kept = after.opacities / before.opacities
-    assert (kept[away > 2 * rigs.HEM_FADE] == 1).all()
-    assert (kept[away < 0.1 * rigs.HEM_FADE] < 0.05).all() and (away < 1e-3).sum() >= len(hem)
+    assert (kept[away > 2 * hem.HEM_FADE] == 1).all()
+    assert (kept[away < 0.1 * hem.HEM_FADE] < 0.05).all() and (away < 1e-3).sum() >= len(edge)
     assert head.regions["face"].sum() > 0 and (kept[len(bound.uv) :][head.regions["face"]] == 1).all()
 
 

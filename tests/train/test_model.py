@@ -43,7 +43,7 @@ def made(net: OmegaModel) -> tuple[Avatar, Stand, Base]:
     frame = params.replace(jaw_pose=torch.tensor([[0.2, 0.0, 0.0]]))
     stand = Stand.of(head(), params, offsets, frame)
     uv_map, identity = net.canonical_map(stand.mesh, views(), None)
-    base = net.analytic(stand.shaped, uv_map)
+    base = net.base(stand.shaped, uv_map)
     return net.avatar(stand.shaped, uv_map, identity, base), stand, base
 
 
@@ -66,7 +66,7 @@ def test_it_draws_what_the_stages_draw_of_their_files() -> None:
     torch.nn.init.normal_(net.decoder.uv.last.weight, std=0.02)
     with torch.no_grad():
         avatar, stand, base = made(net)
-        made_of = refine_decoded(base.decoded, *avatar.changes, stand.shaped, head().faces)
+        made_of = refine_decoded(base.decoded, avatar.changes, stand.shaped, head().faces)
         sits = made_of.face_index, made_of.barycentric
         bound = BoundGaussians.bind(made_of.uv, *sits, made_of.vertex, stand.shaped, head().faces)
         posed = soften_hem(bound, head()).pose(stand.vertices[0])

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from omega_cli.decode.residual import local_term
 from omega_cli.errors import OmegaError
 from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
@@ -25,7 +26,6 @@ from omega_cli.train.avatar.objective import (
     Lambdas,
     Wanted,
     difference,
-    local_term,
     random_look,
     target_terms,
     total,

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omega_cli.decode.residual import Change
 from omega_cli.metrics.alignment import five_points
 from omega_cli.model import Drawn
 
@@ -110,14 +109,6 @@ def target_terms(
         for distance, (k, _) in zip(distances.unbind(), looks, strict=True):  # a target is its looks' mean
             terms["perc"] = terms["perc"] + distance / (count * (1 + (wanted.boxes[k] is not None)))
     return terms
-
-
-def local_term(changes: tuple[Change, Change]) -> Tensor:
-    """L_local: how far UV Gaussians leave the surface and how much any Gaussian grows or shrinks."""
-    on_texels, at_vertices = changes
-    shift = on_texels.shift()
-    total = on_texels.growth().square().mean() + at_vertices.growth().square().mean()
-    return total if shift is None else total + shift.square().sum(1).mean()
 
 
 def total(terms: dict[str, Tensor], lambdas: Lambdas, mv: float) -> Tensor:

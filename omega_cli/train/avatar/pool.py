@@ -9,10 +9,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.avatar import layout
+from omega_cli.decode.pictures import Picture, photo_picture, view_picture
 from omega_cli.geometry.camera import Camera
+from omega_cli.geometry.raster import rasterize
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.model import Avatar, Base, OmegaModel, Stand
@@ -30,7 +33,7 @@ class Member:
     """One sample on the device, and what was found out about it when it was first asked for.
 
     stand: the mesh in the views' frame (first) and in those of the targets; faces: where each target shows
-    the face; base: the analytic avatar. Views and photo are made anew each time, being large.
+    the face; base: the avatar before any network. Views and photo are made anew each time, being large.
     """
 
     name: str
@@ -69,6 +72,17 @@ class Member:
         rgb, mask = sample.rgb.float() / 255, sample.mask.float() / 255
         cameras = _cameras(sample.rgb.shape[-1], device)
         return Views(cameras, list(rgb), list(mask), _weights(device))
+
+    def pictures(self, head: HeadModel, views: Views) -> list[Picture]:
+        """What the Gaussians are fitted to, as decode loads them: the photo, then the views."""
+        sample, stand, source = self.sample, self.standing(head), self.kinds.index(SOURCE)
+        camera, vertices = sample.targets.camera(source), stand.vertices[1 + source]
+        rgba, known = (t[source].float() / 255 for t in (sample.targets.rgba, sample.targets.known))
+        labels = F.interpolate(sample.labels[None, None].float(), rgba.shape[1:], mode="nearest-exact")[0, 0]
+        mesh = rasterize(vertices, head.faces, camera).mask.float()
+        photo = photo_picture(rgba, known[0], labels.long(), mesh, camera, vertices)
+        seen = zip(views.rgb, views.mask, views.cameras, strict=True)
+        return [photo, *(view_picture(*of, stand.vertices[0]) for of in seen)]
 
     def photo(self, head: HeadModel) -> Photo:
         """The photo as splat-uv asks it."""
@@ -112,11 +126,12 @@ def _span(filled: Tensor) -> tuple[int, int]:  # [N] bool -> from, to; everythin
 
 
 def avatar_of(model: OmegaModel, member: Member) -> tuple[Avatar, Views]:
-    """A sample's avatar with the model's weights, and the views it was made of. The analytic part is kept."""
+    """A sample's avatar with the model's weights, and its views. What is not learned is kept."""
     views, stand = member.views(), member.standing(model.head)
     uv_map, identity = model.canonical_map(stand.mesh, views, member.photo(model.head))
     if member.base is None:
-        member.base = model.analytic(stand.shaped, uv_map)
+        pictures = member.pictures(model.head, views) if model.fit_steps else []
+        member.base = model.base(stand.shaped, uv_map, pictures)
     return model.avatar(stand.shaped, uv_map, identity, member.base), views
 
 

@@ -56,7 +56,7 @@ class Sizes:
         px = config.size
         if config.preset == "tiny":
             return Sizes(
-                OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16))),
+                OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16)), fit_steps=3),
                 SplatUVConfig(uv_size=64, levels=3), TargetPlan(1, 1, px),
                 MvDiffuseConfig(source="lift", size=px, texture_size=128),
                 DeformFlameConfig(iterations=4, map_size=64), 10,
