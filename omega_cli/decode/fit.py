@@ -156,7 +156,7 @@ def _difference(posed: Gaussians, picture: Picture, background: Tensor) -> Tenso
 
 
 def _roughness(change: Change, covered: Tensor, where: Tensor) -> Tensor:
-    """Squared differences of shape between texels side by side; covered [R, R] bool, where [N]: them, flat."""
+    """Squared differences of shape of neighbouring texels; covered [R, R] bool, where [N]: they, flat."""
     shape = change.shape()
     full = shape.new_zeros(shape.shape[1], covered.numel()).index_copy(1, where, shape.T)
     full = full.unflatten(1, covered.shape)
