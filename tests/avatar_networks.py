@@ -64,10 +64,11 @@ def splat_uv(avatar: Avatar, encoder: str, report: Report | None = None) -> dict
 
 
 def decode(avatar: Avatar, report: Report | None = None, **settings: Any) -> dict[str, torch.Tensor]:
-    """Both files of gaussians/, names prefixed with uv. and vertex."""
+    """Both files of gaussians/, names prefixed with uv. and vertex.; fitted a little, as time is short."""
     from omega_cli.decode import stage
 
-    stage.run(avatar, DecodeConfig(**settings), report=report or NullReport(), force=True)
+    config = DecodeConfig(**({"fit_steps": 2} | settings))
+    stage.run(avatar, config, report=report or NullReport(), force=True)
     files = {"uv": layout.UV_GAUSSIANS, "vertex": layout.VERTEX_GAUSSIANS}
     return {
         f"{branch}.{name}": tensor

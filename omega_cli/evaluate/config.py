@@ -15,6 +15,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "nearest splat": {"splat-uv": {"splat": "nearest"}},
     "no hierarchy": {"splat-uv": {"hierarchical": False}},
     "no visibility fusion": {"splat-uv": {"visibility_fusion": False}},
+    "no photo fit": {"decode": {"fit_steps": 0}},
 }
 """Table 3: what each row changes, stage by stage; the first one is ours."""
 

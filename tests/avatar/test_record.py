@@ -67,6 +67,15 @@ def test_a_stage_says_what_it_read_and_wrote(avatar: Avatar, photo: Path) -> Non
     about = json.loads(avatar.document.read_text())
     assert about["source"] == {"name": "face.jpg", "sha256": record.digest(photo)}
     assert str(photo.parent) not in avatar.document.read_text() + json.dumps(source["inputs"])
+    assert record.inputs_of(avatar.views) == document["inputs"]
+
+
+def test_a_folder_that_no_stage_made_was_made_of_nothing_known(avatar: Avatar) -> None:
+    assert record.inputs_of(avatar.uv) == {}
+    (avatar.views / layout.STAGE).write_text("{")
+    assert record.inputs_of(avatar.views) == {}
+    (avatar.views / layout.STAGE).unlink()
+    assert record.inputs_of(avatar.views) == {}
 
 
 def test_fresh_then_each_cause_of_staleness(avatar: Avatar) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from omega_cli.decode.analytic import Decoded, decode_surface
-from omega_cli.decode.learned import decode_learned
+from omega_cli.decode.learned import Changes, decode_learned, learned_change, refine_decoded
 from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
 from omega_cli.decode.residual import AT_VERTEX, COLOURS, ON_TEXEL, Change, changed, moved
 from omega_cli.gaussians.binding import BoundGaussians
@@ -37,10 +38,26 @@ def network() -> AvatarDecoder:
     return AvatarDecoder(DecoderConfig(channels=(16, 24, 32), vertices=len(head().v_template), width=32))
 
 
-def learned(net: AvatarDecoder) -> Decoded:
-    base, features, weight, identity = scene()
-    layout = UVLayout.of(head(), SIZE)
-    return decode_learned(net, base, layout, features, weight, identity, head().v_template, head().faces)
+def learned(net: AvatarDecoder, fitted: Changes | None = None) -> Decoded:
+    base, *seen = scene()
+    return decode_learned(
+        net, base, UVLayout.of(head(), SIZE), *seen, head().v_template, head().faces, fitted
+    )
+
+
+def some(N: int, colours: int, *, offset: bool = True, seed: int = 2) -> Change:
+    """Changes of the size that a fit finds."""
+    generator = torch.Generator().manual_seed(seed)
+    colors, opacity, *shape = (
+        0.2 * torch.randn(N, width, generator=generator) for width in (colours, 1, 3, 3, 3)
+    )
+    return Change(colors, opacity[:, 0], *shape[:2], shape[2] if offset else None)
+
+
+def fitted() -> Changes:
+    """What a fit might say of the scene."""
+    base = scene()[0]
+    return some(len(base.uv), 3), some(len(base.vertex), 3, offset=False, seed=3)
 
 
 def picture(decoded: Decoded) -> torch.Tensor:
@@ -61,6 +78,59 @@ def test_an_untrained_network_draws_the_analytic_head_pixel_by_pixel() -> None:
         for name in ("means", "quats", "scales", "opacities"):
             assert torch.equal(getattr(after, name), getattr(before, name)), (branch, name)
     assert torch.equal(picture(made), picture(base))
+
+
+@torch.no_grad()
+def test_on_a_fit_an_untrained_network_draws_the_fitted_head_bit_for_bit() -> None:
+    """As decode files it without a network, in 32 channels."""
+    base = refine_decoded(scene()[0], fitted(), head().v_template, head().faces)
+    made = learned(network(), fitted())
+    for branch in ("uv", "vertex"):
+        before, after = getattr(base, branch), getattr(made, branch)
+        assert before.colors.shape[1] == 3 and after.colors.shape[1] == COLOURS
+        assert torch.equal(after.colors[:, :3], before.colors) and not after.colors[:, 3:].any()
+        for name in ("means", "quats", "scales", "opacities"):
+            assert torch.equal(getattr(after, name), getattr(before, name)), (branch, name)
+            changed_at_all = not torch.equal(getattr(after, name), getattr(getattr(scene()[0], branch), name))
+            assert changed_at_all or (branch, name) == ("vertex", "means")
+    assert torch.equal(made.texture, base.texture)
+    assert torch.equal(base.texture[:, base.covered].T, base.uv.colors)
+    assert torch.equal(picture(made), picture(base)) and not torch.equal(picture(made), picture(scene()[0]))
+
+
+@torch.no_grad()
+def test_the_network_is_told_what_was_fitted() -> None:
+    """Nothing fitted is the same as a fit that changed nothing; any other one is seen."""
+    net, layout = network(), UVLayout.of(head(), SIZE)
+    for layer in (net.uv.last, net.vertex.last):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    base, *seen = scene()
+    texels, at_vertices = fitted()
+    nothing = Change.of(torch.zeros(len(base.uv), ON_TEXEL))
+    shape_alone, colours_alone = (
+        replace(texels, colors=nothing.colors),
+        replace(nothing, colors=texels.colors),
+    )
+    fits = (None, (nothing, at_vertices), (shape_alone, at_vertices), (colours_alone, at_vertices))
+    unfitted, same, *others = (learned_change(net, base, layout, *seen, fit)[0] for fit in fits)
+    assert torch.equal(unfitted.colors, same.colors) and torch.equal(unfitted.shape(), same.shape())
+    for other in others:
+        assert not torch.equal(other.colors, unfitted.colors)
+
+
+def test_fit_and_network_add_up_before_they_are_bounded() -> None:
+    one, other = some(7, COLOURS), some(7, 3, seed=5)
+    both = one.plus(other)
+    assert torch.equal(both.colors[:, :3], one.colors[:, :3] + other.colors)
+    assert both.colors.shape == one.colors.shape and torch.equal(both.colors[:, 3:], one.colors[:, 3:])
+    assert torch.equal(both.shape(), one.shape() + other.shape())
+    large = replace(one, offset=torch.full((7, 3), 2.0), scales=torch.full((7, 3), 3.0))
+    shift, growth = large.plus(large).shift(), large.plus(large).growth()
+    assert shift is not None and torch.allclose(shift, torch.tensor(4.0).tanh().expand(7, 3))
+    assert torch.allclose(growth, 2 * torch.tensor(3.0).tanh().expand(7, 3))
+    assert one.plus(None) is one
+    at_vertex = replace(one, offset=None)
+    assert at_vertex.plus(replace(other, offset=None)).offset is None
 
 
 def test_every_part_of_the_network_learns_once_the_last_layers_speak() -> None:

@@ -7,7 +7,9 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import avatar_networks
 import pytest
@@ -39,6 +41,20 @@ CAMERAS = ("az000_el+00", "az030_el+00", "az180_el+00")
 def _weights() -> None:
     for name in NETWORKS:
         weight_file(name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    """Every row is fitted, but briefly: nothing here asks how well. Workers are told as well."""
+
+    def hurried(choice: str) -> dict[str, dict[str, Any]]:
+        settings = network_settings(choice)
+        return settings | {"decode": settings["decode"] | {"fit_steps": 2}}
+
+    network_settings = stage.pipeline.network_settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.pipeline, "network_settings", hurried)
+        yield
 
 
 def tiny(*identities: str) -> Protocol:

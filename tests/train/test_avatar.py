@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from omega_cli.data.studio.people import sample_person
+from omega_cli.decode.fit import fit_pictures
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import perspective
 from omega_cli.head.assets import load_head
@@ -28,7 +29,7 @@ from omega_cli.train.avatar.objective import (
     target_terms,
     total,
 )
-from omega_cli.train.avatar.pool import AvatarPool, Member
+from omega_cli.train.avatar.pool import AvatarPool, Member, avatar_of
 from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE, AvatarSample
 from omega_cli.train.config import PRESETS, TrainConfig
 from omega_cli.train.schedule import learning_rate, mv_weight
@@ -100,6 +101,23 @@ def test_true_pictures_lie_where_the_untrained_avatar_is(data):
     found = score.score(model, [Member.load(data / "samples" / "person-12.npz", "cpu")], None)
     assert found["raw"] == found["refined"] and set(found["raw"]["psnr"]) >= {"source", "driven", "all"}
     assert min(found["raw"]["psnr"].values()) > 12  # a head beside its truth gives 6 to 9
+
+
+@torch.no_grad()
+def test_a_sample_is_fitted_to_its_own_photo_and_views(data):
+    """Once, and with the photo where decode has it."""
+    model = OmegaModel(load_head(), SIZES.splat, SIZES.networks)
+    member = Member.load(data / "samples" / "person-12.npz", "cpu")
+    _, views = avatar_of(model, member)
+    base = member.base
+    assert base is not None and base.fitted is not None and bool(base.fitted[0].colors.any())
+    photo, *others = member.pictures(model.head, views)
+    assert len(others) == 6 and photo.colour.shape == (3, 64, 64) and 0.3 < float(photo.known.mean()) < 1
+    shaped, seed = member.standing(model.head).shaped, torch.Generator().manual_seed(0)
+    fit = fit_pictures(model.head, shaped, base.decoded, photo, others, 12, seed)
+    assert fit.psnr[0] > 15 and fit.psnr[1] > fit.psnr[0] + 0.6  # measured: 19.0 to 20.2
+    avatar_of(model, member)
+    assert member.base is base
 
 
 def test_a_photograph_is_its_own_and_only_target(studio):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 
+import pytest
 import torch
 
+from omega_cli.decode.fit import fit_pictures
 from omega_cli.decode.learned import refine_decoded
+from omega_cli.decode.pictures import Picture, view_picture
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import perspective
@@ -22,7 +25,7 @@ from omega_cli.splat_uv.stage import Views
 SIZE = 64
 CAMERA = perspective(10.0, 64, 0.2, centre=torch.tensor([0.0, 0.02, 0.0]))
 head = functools.cache(load_head)
-CONFIG = OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16)))
+CONFIG = OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16)), fit_steps=2)
 
 
 def model() -> OmegaModel:
@@ -37,13 +40,21 @@ def views() -> Views:
     return Views(cameras, rgb, [torch.ones(1, SIZE, SIZE) for _ in cameras], torch.ones(len(cameras)))
 
 
-def made(net: OmegaModel) -> tuple[Avatar, Stand, Base]:
+def pictures(stand: Stand) -> list[Picture]:
+    """The front view as the photo, and the six views."""
+    seen = views()
+    made_of = zip(seen.rgb, seen.mask, seen.cameras, strict=True)
+    in_views = [view_picture(*of, stand.shaped) for of in made_of]
+    return [in_views[0], *in_views]
+
+
+def made(net: OmegaModel, fitted: bool = False) -> tuple[Avatar, Stand, Base]:
     """An avatar, and how it stands with its mouth open."""
     params, offsets = head().zeros(), torch.zeros_like(head().v_template)
     frame = params.replace(jaw_pose=torch.tensor([[0.2, 0.0, 0.0]]))
     stand = Stand.of(head(), params, offsets, frame)
     uv_map, identity = net.canonical_map(stand.mesh, views(), None)
-    base = net.base(stand.shaped, uv_map)
+    base = net.base(stand.shaped, uv_map, pictures(stand) if fitted else ())
     return net.avatar(stand.shaped, uv_map, identity, base), stand, base
 
 
@@ -60,13 +71,36 @@ def test_untrained_it_draws_the_raw_image_and_the_analytic_one() -> None:
     assert not avatar.canonical.colors[:, 3:].any()
 
 
-def test_it_draws_what_the_stages_draw_of_their_files() -> None:
+def test_its_base_is_fitted_as_decode_fits_and_the_untrained_network_draws_it() -> None:
+    """With decode's first seed; without pictures or steps nothing is fitted."""
+    with torch.no_grad():
+        net = model()
+        avatar, stand, base = made(net, fitted=True)
+        photo, *others = pictures(stand)
+        seed = torch.Generator().manual_seed(0)
+        steps = CONFIG.fit_steps
+        fit = fit_pictures(head(), stand.shaped, base.decoded, photo, others, steps, seed)
+        analytic, _, unfitted = made(net)
+        net.fit_steps = 0
+        assert unfitted.fitted is None and made(net, fitted=True)[2].fitted is None
+        raw = refine_decoded(base.decoded, fit.changes, stand.shaped, head().faces)
+    assert base.fitted is not None
+    for ours, theirs in zip(base.fitted, fit.changes, strict=True):
+        assert torch.equal(ours.colors, theirs.colors) and torch.equal(ours.shape(), theirs.shape())
+    assert torch.equal(avatar.canonical.colors[:, :3], torch.cat([raw.uv.colors, raw.vertex.colors]))
+    assert torch.equal(avatar.canonical.means, torch.cat([raw.uv.means, raw.vertex.means]))
+    assert not torch.equal(avatar.canonical.colors, analytic.canonical.colors)
+    assert not any(change.shape().any() for change in avatar.changes)  # of the network alone
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_it_draws_what_the_stages_draw_of_their_files(fitted: bool) -> None:
     """decode binds the Gaussians and files them, render binds them to the head again."""
     net = model()
     torch.nn.init.normal_(net.decoder.uv.last.weight, std=0.02)
     with torch.no_grad():
-        avatar, stand, base = made(net)
-        made_of = refine_decoded(base.decoded, avatar.changes, stand.shaped, head().faces)
+        avatar, stand, base = made(net, fitted)
+        made_of = refine_decoded(base.decoded, avatar.changes, stand.shaped, head().faces, base.fitted)
         sits = made_of.face_index, made_of.barycentric
         bound = BoundGaussians.bind(made_of.uv, *sits, made_of.vertex, stand.shaped, head().faces)
         posed = soften_hem(bound, head()).pose(stand.vertices[0])
