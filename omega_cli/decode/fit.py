@@ -2,8 +2,8 @@
 
 The mesh is smooth and the views guess, so outlines and strands of the photo lie a few pixels beside those of
 the avatar. What the network may change of a Gaussian (`residual`) is found here for this one person: colours
-wherever they are seen; place, scales and turn off the face alone, which must stay free to move. Opacities
-stay: where views contradict each other they would make holes.
+of skin and hair that are seen, but for lids and lips; place, scales and turn off the face alone, which must
+stay free to move. Opacities stay: where views contradict each other they would make holes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from omega_cli.head.hem import hem_share
 from omega_cli.head.model import HeadModel
 from omega_cli.head.regions import region_weights
 
+# where colours may change: not where something else comes to light in another expression
+COLOURED = {"skin": 1.0, "eye_region": 0.0, "lips": 0.0, "mouth_inside": 0.0}
 FREE = {"scalp": 1.0, "boundary": 1.0, "neck": 1.0, "ears": 1.0}  # where shape may change
 TEXEL, VERTEX = (3, 3, 3, 3), (3, 3, 3)  # numbers of one: colour, scales, turn and, of a texel, offset
 RATE = 0.06  # of Adam  # ours, as all below
@@ -132,7 +134,8 @@ def _scene(model: HeadModel, shaped: Tensor, decoded: Decoded) -> _Scene:
     hem = hem_share(torch.cat([decoded.uv.means, shaped]), shaped, model)
     free = region_weights(model, FREE, 0.0).to(shaped)
     margin = hem_share(shaped, shaped, model, MARGIN)
-    free = torch.stack([margin, margin * free], 1)
+    coloured = region_weights(model, COLOURED, 0.0).to(shaped)
+    free = torch.stack([margin * coloured, margin * free], 1)
     on_texels = (free[faces[decoded.face_index]] * decoded.barycentric[..., None]).sum(1)
     return _Scene(decoded, shaped, faces, corners, weights, hem, (on_texels, free))
 

@@ -58,16 +58,18 @@ def nothing() -> Changes:
 
 @functools.cache
 def truth() -> Decoded:
-    """The same person darker on one side, brighter on the other, with more hair."""
+    """The same person darker on one side, brighter on the other, with more hair; not in eyes and mouth."""
     on_texels, at_vertices = nothing()
-    here = decoded().uv.means
-    side, up = here[:, 0] / 0.1, here[:, 1]
-    tint = torch.stack([0.2 * side, 0.15 * torch.sin(60 * up), -0.2 * side], 1)
-    scalp = head().regions["scalp"].float()[head().faces[decoded().face_index]].mean(1)
-    lift = 0.6 * scalp[:, None] * torch.tensor([0.0, 0.0, 1.0])
-    at = head().v_template
-    vertex_tint = torch.stack([2 * at[:, 0], 0.15 * torch.sin(60 * at[:, 1]), -2 * at[:, 0]], 1)
-    changes = replace(on_texels, colors=tint, offset=lift), replace(at_vertices, colors=vertex_tint)
+    region, of_texel = head().regions, head().faces[decoded().face_index]
+    open_skin = (region["skin"] & ~region["eye_region"] & ~region["lips"] & ~region["mouth_inside"]).float()
+
+    def tint(at: Tensor) -> Tensor:
+        return torch.stack([2 * at[:, 0], 0.15 * torch.sin(60 * at[:, 1]), -2 * at[:, 0]], 1)
+
+    vertex_tint = tint(head().v_template) * open_skin[:, None]
+    texel_tint = tint(decoded().uv.means) * open_skin[of_texel].amin(1)[:, None]
+    lift = 0.6 * region["scalp"].float()[of_texel].mean(1)[:, None] * torch.tensor([0.0, 0.0, 1.0])
+    changes = replace(on_texels, colors=texel_tint, offset=lift), replace(at_vertices, colors=vertex_tint)
     return refine_decoded(decoded(), changes, head().v_template, head().faces)
 
 
@@ -142,11 +144,13 @@ def test_no_change_is_no_change_bit_for_bit() -> None:
 def test_the_photo_and_what_no_picture_shows_come_nearer_to_the_truth() -> None:
     """Through the files' own path: another pose, a camera between the views, from above."""
     before, after = fitted().psnr
-    assert after > before + 15, fitted().psnr  # measured: 25.3 to 43.4
+    print(before, after)
+    assert after > before + 8, fitted().psnr  # measured: 25.3 to 36.4
     made = with_changes(fitted().changes)
     for pose, camera in ((IN_PHOTO, FRONT), (ELSEWHERE, HELD_OUT), (ELSEWHERE, BEHIND)):
         target, _ = drawn(truth(), posed(*pose), camera)
         now, was = (psnr(drawn(what, posed(*pose), camera)[0], target) for what in (made, decoded()))
+        print(was, now)
         assert now > was + 6, (was, now)  # measured: 13, 9 and 8 dB
 
 
@@ -164,11 +168,14 @@ def test_the_face_keeps_its_shape_and_all_their_opacity() -> None:
     assert at_vertices.offset is None and on_texels.offset is not None  # a vertex Gaussian is its vertex
     assert not on_texels.opacity.any() and not at_vertices.opacity.any()
     of_texel = head().faces[decoded().face_index]
-    for region in ("face", "eyes", "teeth", "tongue"):
+    for region in ("face", "eyes", "teeth", "tongue", "lips", "eye_region", "mouth_inside"):
+        coloured = region == "face"  # a blink or an open mouth shows what no picture did
         inside = head().regions[region]
-        assert not at_vertices.shape()[inside].any() and at_vertices.colors[inside].any(), region
+        assert not at_vertices.shape()[inside].any(), region
+        assert bool(at_vertices.colors[inside].any()) == coloured, region
         inside = inside[of_texel].all(1)
-        assert not on_texels.shape()[inside].any() and on_texels.colors[inside].any(), region
+        assert not on_texels.shape()[inside].any(), region
+        assert bool(on_texels.colors[inside].any()) == coloured, region
     for region in ("scalp", "neck", "ears"):
         inside = head().regions[region]
         assert at_vertices.shape()[inside].any() and on_texels.shape()[inside[of_texel].all(1)].any(), region
