@@ -144,14 +144,12 @@ def test_no_change_is_no_change_bit_for_bit() -> None:
 def test_the_photo_and_what_no_picture_shows_come_nearer_to_the_truth() -> None:
     """Through the files' own path: another pose, a camera between the views, from above."""
     before, after = fitted().psnr
-    print(before, after)
     assert after > before + 8, fitted().psnr  # measured: 25.3 to 36.4
     made = with_changes(fitted().changes)
     for pose, camera in ((IN_PHOTO, FRONT), (ELSEWHERE, HELD_OUT), (ELSEWHERE, BEHIND)):
         target, _ = drawn(truth(), posed(*pose), camera)
         now, was = (psnr(drawn(what, posed(*pose), camera)[0], target) for what in (made, decoded()))
-        print(was, now)
-        assert now > was + 6, (was, now)  # measured: 13, 9 and 8 dB
+        assert now > was + 6, (was, now)  # measured: 12, 9 and 8 dB
 
 
 def test_gaussians_move_towards_where_they_truly_are() -> None:
