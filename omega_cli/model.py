@@ -151,7 +151,7 @@ class OmegaModel(nn.Module):
         centres = (self.head.J_regressor @ shaped)[3:5]
         features, weight = uv_map.features.detach(), uv_map.weight.detach()
         decoded = decode_surface(self.head, shaped, centres, features, weight)
-        # the hem is 14 mm wide; what the network moves a Gaussian by is not worth asking again
+        # the hem is 5 mm wide and keeps still; what the network moves a Gaussian by is not worth asking again
         hem = hem_share(torch.cat([decoded.uv.means, shaped]), shaped, self.head)
         if not pictures or not self.fit_steps:
             return Base(decoded, hem, None)

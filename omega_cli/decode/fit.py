@@ -38,7 +38,7 @@ LEAST_RATE = 0.1  # of RATE, at the end
 VIEW = 1.5  # weight of a view, of which each step has one; the photo has 1
 LOCAL = 0.03  # pull on offsets and growth
 ROUGH = 0.1  # pull on differences between neighbouring texels' shapes
-MARGIN = 0.03  # m from the hem where nothing changes yet
+MARGIN = 0.03  # m from the hem over which changes grow to their full size
 
 
 @dataclass(frozen=True)

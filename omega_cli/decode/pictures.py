@@ -59,5 +59,7 @@ def grown(mask: Tensor, by: int) -> Tensor:  # [H, W] in [0, 1], px
 
 
 def view_picture(rgb: Tensor, mask: Tensor, camera: Camera, vertices: Tensor) -> Picture:
-    """One of the six views: rgb [3, H, W] on white, mask [1, H, W]."""
-    return Picture(camera, rgb - (1 - mask), mask, torch.ones_like(mask), vertices)
+    """One of the six views: rgb [3, H, W] on white, mask [1, H, W]. On another ground, in views of one's own,
+    colours are cut to what the mask allows."""
+    colour = (rgb - (1 - mask)).clamp_min(0).minimum(mask)
+    return Picture(camera, colour, mask, torch.ones_like(mask), vertices)

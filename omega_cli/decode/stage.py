@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.avatar import codecs, layout, record
@@ -42,7 +43,7 @@ def run(
     report: Report,
     force: bool = False,
 ) -> Path:
-    """uv/ + mesh/ -> gaussians/."""
+    """uv/ + mesh/ -> gaussians/, fitted to source/ and views/."""
     inputs = [
         avatar.uv / layout.FEATURES,
         avatar.mesh / layout.FLAME,
@@ -159,7 +160,7 @@ def chosen_network(
     hint = f"Make the map with its own encoder (`{again} --encoder FILE`), or use --source analytic."
     if asked:
         raise OmegaError(text, hint)
-    out.warn(f"{text} The Gaussians are the analytic ones. {hint}")
+    out.warn(f"{text} No network is used. {hint}")
     return None
 
 
@@ -174,7 +175,7 @@ def picture_files(avatar: Avatar) -> list[Path]:
         files = [avatar.views / layout.view_rgb(azimuth), avatar.views / layout.view_mask(azimuth)]
         if not made_of or files[0].relative_to(avatar.root).as_posix() in made_of:
             views += files
-    if not all(path.is_file() for path in photo + views):
+    if len(views) == 1 or not all(path.is_file() for path in photo + views):
         return []
     crop = avatar.source / layout.SOURCE_CROP  # a source/ made by hand may lack it
     return [*photo, *views, *([crop] if crop.is_file() else [])]
@@ -193,6 +194,8 @@ def load_pictures(
     rgba = codecs.load_image(avatar.source / layout.SOURCE_IMAGE, 4).to(device)
     labels = codecs.load_labels(avatar.source / layout.SOURCE_PARSING).to(device)
     height, width = rgba.shape[1:]
+    if labels.shape != rgba.shape[1:]:
+        labels = F.interpolate(labels[None, None].float(), (height, width), mode="nearest-exact")[0, 0].long()
     camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].resized(width, height).to(device)
     crop = avatar.source / layout.SOURCE_CROP
     area = photo_area(codecs.load_json(crop) if crop.is_file() else None, width, height).to(device)
@@ -203,8 +206,15 @@ def load_pictures(
     for azimuth in layout.AZIMUTHS:
         path = avatar.views / layout.view_rgb(azimuth)
         if path in files:
+            if azimuth not in cameras:
+                again = layout.command_for(path)
+                raise OmegaError(
+                    f"{avatar.views / layout.CAMERAS} has no camera {azimuth}.", f"Run `{again}`."
+                )
             rgb = codecs.load_image(path, 3).to(device)
             mask = codecs.load_image(avatar.views / layout.view_mask(azimuth), 1).to(device)
+            if mask.shape[1:] != rgb.shape[1:]:
+                raise OmegaError(f"{path} and its mask differ in size.", "Give both at one size.")
             sized = cameras[azimuth].resized(rgb.shape[2], rgb.shape[1]).to(device)
             pictures.append(view_picture(rgb, mask, sized, in_views))
     return pictures

@@ -107,3 +107,12 @@ def test_a_mask_grows_on_all_sides_alike_and_no_further_than_the_picture() -> No
     assert torch.equal(grown(box(20, 30, 40, 41), 3), box(17, 33, 37, 44))
     assert torch.equal(grown(box(0, 1, 0, 80), 2), box(0, 3, 0, 80))
     assert torch.equal(grown(ALL, 5), ALL) and not grown(NONE, 5).any()
+
+
+def test_a_view_on_another_ground_keeps_to_its_mask() -> None:
+    """Views of one's own need not be on white."""
+    mask = torch.zeros(1, 8, 8)
+    mask[:, 2:6, 2:6] = 1
+    rgb = 0.3 * mask.expand(3, -1, -1)  # on black
+    picture = view_picture(rgb, mask, orthographic(0.0, 8, 0.2), torch.zeros(1, 3))
+    assert torch.equal(picture.colour, rgb)

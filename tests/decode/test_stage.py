@@ -151,6 +151,28 @@ def test_without_photo_or_views_it_says_so_and_is_analytic(mapped, missing: str)
         assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+def test_views_that_do_not_fit_their_cameras_or_masks_are_named(mapped) -> None:
+    path = mapped.views / layout.view_mask("090")
+    mask = codecs.load_image(path, 1)
+    codecs.save_image(path, mask[:, ::2, ::2])
+    with pytest.raises(OmegaError, match="differ in size"):
+        run(mapped, fit_steps=1)
+    codecs.save_image(path, mask)
+    cameras = codecs.load_cameras(mapped.views / layout.CAMERAS)
+    codecs.save_cameras(mapped.views / layout.CAMERAS, [c for c in cameras if c.id != "180"])
+    with pytest.raises(OmegaError, match="no camera 180"):
+        run(mapped, fit_steps=1)
+
+
+def test_a_parsing_of_another_size_is_the_same_parsing(mapped) -> None:
+    path = mapped.source / layout.SOURCE_PARSING
+    labels = codecs.load_labels(path)
+    uv, _ = run(mapped, fit_steps=2)
+    codecs.save_labels(path, labels.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    again, _ = run(mapped, fit_steps=2)
+    assert all(torch.equal(again[name], tensor) for name, tensor in uv.items())
+
+
 def test_what_lies_beyond_the_photo_is_not_fitted(mapped) -> None:
     """crop.json is optional; where it is, it counts: here nothing but its lower half is the photo."""
     run(mapped, fit_steps=FEW)
