@@ -44,20 +44,8 @@ from omega_cli.console import NullReport, Report
 from omega_cli.errors import OmegaError
 
 __all__ = [
-    "StageWriter",
-    "Status",
-    "check_schema",
-    "create_avatar",
-    "digest",
-    "inputs_of",
-    "is_fresh",
-    "needs",
-    "open_avatar",
-    "read_avatar",
-    "read_stage",
-    "status",
-    "weights_of",
-    "writing_stage",
+    "StageWriter", "Status", "check_schema", "create_avatar", "digest", "inputs_of", "is_fresh", "needs",
+    "open_avatar", "read_avatar", "read_stage", "status", "weights_of", "writing_stage",
 ]  # fmt: skip
 
 CONVENTIONS = {

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from omega_cli.decode.analytic import Decoded
 from omega_cli.decode.learned import Changes, applied
-from omega_cli.decode.pictures import WHOLE, Picture
+from omega_cli.decode.pictures import Picture
 from omega_cli.decode.residual import Change, local_term
 from omega_cli.gaussians.binding import carriers, follow
 from omega_cli.gaussians.model import Gaussians
@@ -38,6 +38,7 @@ LEAST_RATE = 0.1  # of RATE, at the end
 VIEW = 1.5  # weight of a view, of which each step has one; the photo has 1
 LOCAL = 0.03  # pull on offsets and growth
 ROUGH = 0.1  # pull on differences between neighbouring texels' shapes
+WHOLE = 0.95  # what the hem must have left of a pixel that is known
 MARGIN = 0.03  # m from the hem over which changes grow to their full size
 
 

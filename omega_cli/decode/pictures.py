@@ -17,7 +17,6 @@ BODY = (
 )  # of layout.PARSING_LABELS: neck, necklace, cloth. Beyond the mesh they are not the avatar's
 RIM = 2  # px around them: half body, half backdrop
 THIN = 4  # px: half of what the avatar's outline may be off to be mended
-WHOLE = 0.95  # what the hem must have left of a pixel
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,15 @@ class Picture:
 def photo_picture(
     rgba: Tensor,  # [4, H, W]
     area: Tensor,  # [H, W] in [0, 1]: 0 beyond the photo's edge
-    labels: Tensor,  # [H, W]
+    labels: Tensor,  # [H, W], or of another size
     mesh: Tensor,  # [H, W] in [0, 1], what the head's mesh covers
     camera: Camera,
     vertices: Tensor,
 ) -> Picture:
     """The photo; shoulders beyond the mesh are nobody's, and what is thicker than an outline's error is let
     be: whole locks that other views have would become a grid of holes."""
+    if labels.shape != rgba.shape[1:]:
+        labels = F.interpolate(labels[None, None].float(), rgba.shape[1:], mode="nearest-exact")[0, 0].long()
     body = grown(torch.isin(labels, torch.tensor(BODY, device=labels.device)).to(rgba), RIM)
     beyond = body * (1 - grown(mesh, RIM))
     absent = mesh * (rgba[3] < 0.5)

@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.avatar import codecs, layout, record
@@ -194,8 +193,6 @@ def load_pictures(
     rgba = codecs.load_image(avatar.source / layout.SOURCE_IMAGE, 4).to(device)
     labels = codecs.load_labels(avatar.source / layout.SOURCE_PARSING).to(device)
     height, width = rgba.shape[1:]
-    if labels.shape != rgba.shape[1:]:
-        labels = F.interpolate(labels[None, None].float(), (height, width), mode="nearest-exact")[0, 0].long()
     camera = codecs.load_cameras(avatar.source / layout.CAMERAS)[0].resized(width, height).to(device)
     crop = avatar.source / layout.SOURCE_CROP
     area = photo_area(codecs.load_json(crop) if crop.is_file() else None, width, height).to(device)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omega_cli.avatar import layout
@@ -78,9 +77,8 @@ class Member:
         sample, stand, source = self.sample, self.standing(head), self.kinds.index(SOURCE)
         camera, vertices = sample.targets.camera(source), stand.vertices[1 + source]
         rgba, known = (t[source].float() / 255 for t in (sample.targets.rgba, sample.targets.known))
-        labels = F.interpolate(sample.labels[None, None].float(), rgba.shape[1:], mode="nearest-exact")[0, 0]
         mesh = rasterize(vertices, head.faces, camera).mask.float()
-        photo = photo_picture(rgba, known[0], labels.long(), mesh, camera, vertices)
+        photo = photo_picture(rgba, known[0], sample.labels, mesh, camera, vertices)
         seen = zip(views.rgb, views.mask, views.cameras, strict=True)
         return [photo, *(view_picture(*of, stand.vertices[0]) for of in seen)]
 
