@@ -144,7 +144,7 @@ def test_no_change_is_no_change_bit_for_bit() -> None:
 def test_the_photo_and_what_no_picture_shows_come_nearer_to_the_truth() -> None:
     """Through the files' own path: another pose, a camera between the views, from above."""
     before, after = fitted().psnr
-    assert after > before + 8, fitted().psnr  # measured: 25.3 to 36.4
+    assert after > before + 15, fitted().psnr  # measured: 25.7 to 44.1
     made = with_changes(fitted().changes)
     for pose, camera in ((IN_PHOTO, FRONT), (ELSEWHERE, HELD_OUT), (ELSEWHERE, BEHIND)):
         target, _ = drawn(truth(), posed(*pose), camera)
