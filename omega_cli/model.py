@@ -47,7 +47,6 @@ class OmegaConfig:
     encoder: EncoderConfig | DinoConfig = field(default_factory=EncoderConfig)
     channels: tuple[int, ...] = (32, 64, 96, 128)  # of the decoder's U-Net
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
-    fit_steps: int = DecodeConfig.fit_steps
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,29 @@ class Base:
     hem: Tensor
     fitted: Changes | None
 
+    @staticmethod
+    @torch.no_grad()
+    def of(
+        head: HeadModel,
+        shaped: Tensor,
+        uv_map: UVMap,
+        pictures: Sequence[Picture] = (),
+        steps: int = DecodeConfig.fit_steps,
+    ) -> Base:
+        """Decode without its network, which depends on the colours alone: nothing learned is in it.
+
+        pictures: the photo, then the views; without them, or with no steps, nothing is fitted.
+        """
+        centres = (head.J_regressor @ shaped)[3:5]
+        decoded = decode_surface(head, shaped, centres, uv_map.features.detach(), uv_map.weight.detach())
+        # the hem is 5 mm wide and keeps still; what the network moves a Gaussian by is not worth asking again
+        hem = hem_share(torch.cat([decoded.uv.means, shaped]), shaped, head)
+        if not pictures or not steps:
+            return Base(decoded, hem, None)
+        photo, *views = pictures
+        fit = fit_pictures(head, shaped, decoded, photo, views, steps, torch.Generator().manual_seed(0))
+        return Base(decoded, hem, fit.changes)
+
 
 @dataclass(frozen=True)
 class Avatar:
@@ -113,7 +135,6 @@ class OmegaModel(nn.Module):
         super().__init__()
         config = config or OmegaConfig()
         self.head, self.splat, self.layout = head, splat, UVLayout.of(head, splat.uv_size)
-        self.fit_steps = config.fit_steps
         features = len(CHANNELS) + config.encoder.outputs
         self.encoder = make_encoder(config.encoder)
         self.decoder = AvatarDecoder(
@@ -141,24 +162,6 @@ class OmegaModel(nn.Module):
         """Splat-uv: the map of filter bank and learned features, and the identity vector."""
         uv_map, identity, _ = splat_views(views, mesh, photo, self.splat, self.encoder)
         return uv_map, identity
-
-    @torch.no_grad()
-    def base(self, shaped: Tensor, uv_map: UVMap, pictures: Sequence[Picture] = ()) -> Base:
-        """Decode without its network, which depends on the colours alone: nothing learned is in it.
-
-        pictures: the photo, then the views; without them nothing is fitted.
-        """
-        centres = (self.head.J_regressor @ shaped)[3:5]
-        features, weight = uv_map.features.detach(), uv_map.weight.detach()
-        decoded = decode_surface(self.head, shaped, centres, features, weight)
-        # the hem is 5 mm wide and keeps still; what the network moves a Gaussian by is not worth asking again
-        hem = hem_share(torch.cat([decoded.uv.means, shaped]), shaped, self.head)
-        if not pictures or not self.fit_steps:
-            return Base(decoded, hem, None)
-        photo, *views = pictures
-        generator = torch.Generator().manual_seed(0)
-        fit = fit_pictures(self.head, shaped, decoded, photo, views, self.fit_steps, generator)
-        return Base(decoded, hem, fit.changes)
 
     def avatar(self, shaped: Tensor, uv_map: UVMap, identity: Tensor, base: Base) -> Avatar:
         """Decode: both branches on the canonical mesh [V, 3] m."""

@@ -13,11 +13,14 @@ import torch
 from omega_cli.data.studio.blends import plain_blend, sample_blend
 from omega_cli.data.studio.look import Draw
 from omega_cli.data.studio.people import sample_person
+from omega_cli.decode.config import DecodeConfig
 from omega_cli.deform_flame.config import DeformFlameConfig
+from omega_cli.head.assets import load_head
 from omega_cli.mv_diffuse import checkpoint
 from omega_cli.mv_diffuse.config import MvDiffuseConfig
+from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.train import workers
-from omega_cli.train.avatar import pairs
+from omega_cli.train.avatar import fitting, pairs
 from omega_cli.train.avatar.samples import AvatarSample
 from omega_cli.train.avatar.studio import AvatarStudio, TargetPlan
 from omega_cli.train.views import portraits
@@ -50,6 +53,8 @@ class MakerConfig:
     plan: TargetPlan = field(default_factory=TargetPlan)
     views: MvDiffuseConfig = field(default_factory=MvDiffuseConfig)
     fit: DeformFlameConfig = field(default_factory=DeformFlameConfig)
+    splat: SplatUVConfig = field(default_factory=SplatUVConfig)
+    fit_steps: int = DecodeConfig.fit_steps
     device: str = "cpu"
 
 
@@ -67,8 +72,8 @@ def work(config: MakerConfig, number: int, count: int) -> None:
     """Worker `number` of `count`: its part of what is scored, then people and photographs in turns."""
     workers.alone()
     with torch.no_grad():  # inference mode's tensors could not be fitted to
-        studio = _studio(config)
-        _make_scored(config, studio, number, count)
+        studio, finish = _studio(config), finisher(config)
+        _make_scored(config, studio, finish, number, count)
         photos = _photos(config, studio, number, count)
         seed, turn = config.first_seed + number, 0
         while sum(1 for _ in config.folder.glob("*.npz")) < config.most:
@@ -84,7 +89,7 @@ def work(config: MakerConfig, number: int, count: int) -> None:
             if path.exists():  # of a run that goes on
                 continue
             with workers.forgiven(workers.failure(config.folder, name)):
-                make().save(path)
+                finish(make()).save(path)
 
 
 def _photos(
@@ -128,7 +133,19 @@ def _person(config: MakerConfig, studio: AvatarStudio, name: str) -> AvatarSampl
     return studio.sample(person, torch.Generator().manual_seed(seed * 1009))
 
 
-def _make_scored(config: MakerConfig, studio: AvatarStudio, number: int, count: int) -> None:
+def finisher(config: MakerConfig) -> Callable[[AvatarSample], AvatarSample]:
+    """The last step of a sample: its fit to photo and views."""
+    head = load_head(device=config.device)
+    return functools.partial(fitting.fitted, head=head, splat=config.splat, steps=config.fit_steps)
+
+
+def _make_scored(
+    config: MakerConfig,
+    studio: AvatarStudio,
+    finish: Callable[[AvatarSample], AvatarSample],
+    number: int,
+    count: int,
+) -> None:
     for name, who, k in scored(config)[number::count]:
         path = config.score_folder / f"{name}.npz"
         if path.exists():
@@ -139,7 +156,7 @@ def _make_scored(config: MakerConfig, studio: AvatarStudio, number: int, count: 
             else:
                 assert studio.studio.blends is not None
                 person = plain_blend(who, studio.studio.blends)
-            studio.sample(person, torch.Generator().manual_seed(k * 31 + 17)).save(path)
+            finish(studio.sample(person, torch.Generator().manual_seed(k * 31 + 17))).save(path)
 
 
 def await_scored(config: MakerConfig, processes: list) -> bool:

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar import layout
-from omega_cli.decode.pictures import Picture, photo_picture, view_picture
 from omega_cli.geometry.camera import Camera
-from omega_cli.geometry.raster import rasterize
 from omega_cli.head.model import HeadModel
 from omega_cli.head.params import HeadParams
 from omega_cli.model import Avatar, Base, OmegaModel, Stand
@@ -24,7 +22,7 @@ from omega_cli.splat_uv.agreement import agreement_table
 from omega_cli.splat_uv.config import VIEW_WEIGHTS
 from omega_cli.splat_uv.stage import Photo, Views
 from omega_cli.train.avatar.objective import Box, face_box
-from omega_cli.train.avatar.samples import SOURCE, AvatarSample, Targets
+from omega_cli.train.avatar.samples import SOURCE, AvatarSample, Fit, Targets, unpacked
 
 
 @dataclass
@@ -72,16 +70,6 @@ class Member:
         cameras = _cameras(sample.rgb.shape[-1], device)
         return Views(cameras, list(rgb), list(mask), _weights(device))
 
-    def pictures(self, head: HeadModel, views: Views) -> list[Picture]:
-        """What the Gaussians are fitted to, as decode loads them: the photo, then the views."""
-        sample, stand, source = self.sample, self.standing(head), self.kinds.index(SOURCE)
-        camera, vertices = sample.targets.camera(source), stand.vertices[1 + source]
-        rgba, known = (t[source].float() / 255 for t in (sample.targets.rgba, sample.targets.known))
-        mesh = rasterize(vertices, head.faces, camera).mask.float()
-        photo = photo_picture(rgba, known[0], sample.labels, mesh, camera, vertices)
-        seen = zip(views.rgb, views.mask, views.cameras, strict=True)
-        return [photo, *(view_picture(*of, stand.vertices[0]) for of in seen)]
-
     def photo(self, head: HeadModel) -> Photo:
         """The photo as splat-uv asks it."""
         labels = self.sample.labels
@@ -128,8 +116,8 @@ def avatar_of(model: OmegaModel, member: Member) -> tuple[Avatar, Views]:
     views, stand = member.views(), member.standing(model.head)
     uv_map, identity = model.canonical_map(stand.mesh, views, member.photo(model.head))
     if member.base is None:
-        pictures = member.pictures(model.head, views) if model.fit_steps else []
-        member.base = model.base(stand.shaped, uv_map, pictures)
+        base, fit = Base.of(model.head, stand.shaped, uv_map), member.sample.fit
+        member.base = base if fit is None else replace(base, fitted=unpacked(fit, base.decoded.covered))
     return model.avatar(stand.shaped, uv_map, identity, member.base), views
 
 
@@ -193,6 +181,8 @@ def moved(sample: AvatarSample, device: torch.device | str) -> AvatarSample:
     """The sample on another device."""
 
     def at(value: object) -> object:
+        if isinstance(value, Fit):
+            return Fit(value.texels.to(device), value.vertices.to(device))
         return value.to(device) if isinstance(value, (Tensor, HeadParams)) else value
 
     targets = replace(

@@ -15,6 +15,7 @@ import omega_cli
 from omega_cli import weights
 from omega_cli.avatar import codecs, layout
 from omega_cli.console import Report
+from omega_cli.decode.config import DecodeConfig
 from omega_cli.deform_flame.config import DeformFlameConfig
 from omega_cli.errors import OmegaError
 from omega_cli.head.assets import load_head
@@ -49,6 +50,7 @@ class Sizes:
     plan: TargetPlan
     views: MvDiffuseConfig
     fit: DeformFlameConfig
+    fit_steps: int
     warmup: int
 
     @staticmethod
@@ -56,13 +58,14 @@ class Sizes:
         px = config.size
         if config.preset == "tiny":
             return Sizes(
-                OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16)), fit_steps=3),
+                OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16))),
                 SplatUVConfig(uv_size=64, levels=3), TargetPlan(1, 1, px),
                 MvDiffuseConfig(source="lift", size=px, texture_size=128),
-                DeformFlameConfig(iterations=4, map_size=64), 10,
+                DeformFlameConfig(iterations=4, map_size=64), 3, 10,
             )  # fmt: skip
         views, fit = MvDiffuseConfig(size=px), DeformFlameConfig()
-        return Sizes(OmegaConfig(), SplatUVConfig(), TargetPlan(size=px), views, fit, 200)
+        steps = DecodeConfig.fit_steps
+        return Sizes(OmegaConfig(), SplatUVConfig(), TargetPlan(size=px), views, fit, steps, 200)
 
 
 def run(config: TrainConfig, output: Path, *, device: str, seed: int, report: Report) -> Path:
@@ -205,7 +208,8 @@ def _making(
         portraits=Path(config.portraits) if config.portraits else None,
         pairs=Path(config.pairs) if config.pairs else None,
         most=config.most, first_seed=FIRST_SEED * (seed + 1), score_heads=config.score_heads,
-        score_people=config.score_hair, plan=sizes.plan, views=sizes.views, fit=sizes.fit, device=device,
+        score_people=config.score_hair, plan=sizes.plan, views=sizes.views, fit=sizes.fit, splat=sizes.splat,
+        fit_steps=sizes.fit_steps, device=device,
     )  # fmt: skip
 
 

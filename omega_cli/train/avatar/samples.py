@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from omega_cli.avatar import codecs
+from omega_cli.decode.learned import Changes
+from omega_cli.decode.residual import Change
 from omega_cli.geometry.camera import Camera
 from omega_cli.head.params import HeadParams
 
@@ -38,9 +40,18 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What `decode` fitted to photo and views: texels [12, R, R], vertices [V, 9] float16, see `fitting`."""
+
+    texels: Tensor
+    vertices: Tensor
+
+
+@dataclass(frozen=True)
 class AvatarSample:
     """rgb [6, 3, S, S], mask [6, 1, S, S] uint8: the views; params (T = 1) and offsets [V, 3] m: the fitted
-    head in the views' frame; labels [512, 512] uint8, K, viewmat: the photo's parsing and camera."""
+    head in the views' frame; labels [512, 512] uint8, K, viewmat: the photo's parsing and camera; fit: None
+    where nothing was fitted."""
 
     rgb: Tensor
     mask: Tensor
@@ -50,6 +61,7 @@ class AvatarSample:
     K: Tensor
     viewmat: Tensor
     targets: Targets
+    fit: Fit | None = None
 
     def save(self, path: Path) -> None:
         """As one npz, which appears whole: readers poll the folder."""
@@ -61,6 +73,8 @@ class AvatarSample:
         for prefix, params in (("head", self.params), ("frames", self.targets.frames)):
             for field in fields(HeadParams):
                 arrays[f"{prefix}_{field.name}"] = getattr(params, field.name)
+        if self.fit is not None:
+            arrays |= {"fit_texels": self.fit.texels, "fit_vertices": self.fit.vertices}
         scratch = path.with_suffix(".writing")
         codecs.save_arrays(scratch, **arrays)
         scratch.rename(path)
@@ -77,11 +91,31 @@ class AvatarSample:
             arrays["target_rgba"], arrays["target_known"], arrays["target_K"], arrays["target_viewmat"],
             params("frames"), arrays["target_kind"],
         )  # fmt: skip
+        fit = Fit(arrays["fit_texels"], arrays["fit_vertices"]) if "fit_texels" in arrays else None
         return AvatarSample(
             arrays["rgb"], arrays["mask"], params("head"), arrays["offsets"], arrays["labels"], arrays["K"],
-            arrays["viewmat"], targets,
+            arrays["viewmat"], targets, fit,
         )  # fmt: skip
 
 
 def to_bytes(image: Tensor) -> Tensor:
     return (image.clamp(0, 1) * 255).round().byte()
+
+
+def packed(fitted: Changes, covered: Tensor) -> Fit:
+    """What a fit changed, on the CPU; covered [R, R] bool: its texels. The opacities it leaves alone."""
+    on_texels, at_vertices = (
+        torch.cat([change.colors, change.shape()[:, 1:]], 1).half() for change in fitted
+    )
+    texels = on_texels.new_zeros(on_texels.shape[1], *covered.shape)
+    texels[:, covered] = on_texels.T
+    return Fit(texels.cpu(), at_vertices.cpu())
+
+
+def unpacked(fit: Fit, covered: Tensor) -> Changes:
+    """As `fit_pictures` gave it, but for the rounding to sixteen bits."""
+    made = []
+    for numbers in (fit.texels[:, covered].T.float(), fit.vertices.float()):
+        colours, scales, turn, *offset = numbers.split(3, dim=1)
+        made.append(Change(colours, torch.zeros_like(numbers[:, 0]), scales, turn, *(offset or [None])))
+    return made[0], made[1]
