@@ -183,12 +183,20 @@ class OmegaModel(nn.Module):
 
     def draw(self, posed: Sequence[Gaussians], cameras: Sequence[Camera], backgrounds: Tensor) -> Drawn:
         """Render's others: T pictures of one size, refined together; backgrounds [T, 3]."""
-        seen = [render(*of) for of in zip(posed, cameras, strict=True)]
-        image, alpha = torch.stack([s.image for s in seen]), torch.stack([s.alpha for s in seen])[:, None]
+        return self.refined(*splatted(posed, cameras), backgrounds)
+
+    def refined(self, image: Tensor, alpha: Tensor, backgrounds: Tensor) -> Drawn:
+        """Splatted channels [T, 32, H, W] over black and alpha [T, 1, H, W]: raw, refined over backgrounds."""
         raw = image[:, :3] + (1 - alpha) * backgrounds[..., None, None]
         with _halved(raw):
             change = self.refiner(image, alpha)
         return Drawn(raw, raw + change.float(), alpha)
+
+
+def splatted(posed: Sequence[Gaussians], cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
+    """T pictures of one size over black [T, C, H, W] and their alpha [T, 1, H, W]."""
+    seen = [render(*of) for of in zip(posed, cameras, strict=True)]
+    return torch.stack([s.image for s in seen]), torch.stack([s.alpha for s in seen])[:, None]
 
 
 def _halved(like: Tensor) -> torch.autocast:

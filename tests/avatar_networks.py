@@ -18,7 +18,7 @@ from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.encoder import EncoderConfig
 
 SIZE = 64  # texels
-CONFIG = OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16)))
+CONFIG = OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16), 1))
 NAMES = {
     "avatar_encoder": layout.AVATAR_ENCODER,
     "avatar_decoder": layout.AVATAR_DECODER,

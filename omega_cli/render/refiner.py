@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,16 +15,16 @@ from omega_cli.gaussians.model import COLOURS
 from omega_cli.replay import Replayed
 
 STRIDE = 4  # px of the image side by side in one place of the network
-MULTIPLE = 2 * STRIDE  # of this are the sides that it works on; others are padded
 BAND = 32  # px: rows that the CPU reads at once
 
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """Channels at 1/4 and at 1/8 of the image. On the CPU a convolution of 48 takes 3.6 times as long as one
-    of 32."""
+    """Channels at 1/4 of the image, at 1/8 and so on; blocks: on each of these scales, on the way down and
+    again on the way up. On the CPU a convolution of 48 takes 3.6 times as long as one of 32."""
 
-    channels: tuple[int, int] = (32, 64)
+    channels: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 2
 
 
 class Refiner(nn.Module):
@@ -35,26 +36,34 @@ class Refiner(nn.Module):
     def __init__(self, config: RefinerConfig = RefinerConfig()) -> None:
         super().__init__()
         self.config = config
-        fine, coarse = config.channels
+        fine, coarsest = config.channels[0], config.channels[-1]
+        scales = list(itertools.pairwise(config.channels))
+        self.multiple = STRIDE * 2 ** len(scales)  # sides that it works on; others are padded
         self.enter = nn.Conv2d(COLOURS, fine, STRIDE, STRIDE)
         self.enter_alpha = nn.Conv2d(1, fine, STRIDE, STRIDE, bias=False)
-        self.first = Block(fine, fine, groups=0)
-        self.shrink = nn.Conv2d(fine, coarse, 3, 2, 1)
-        self.middle = nn.Sequential(Block(coarse, coarse, groups=0), Block(coarse, coarse, groups=0))
-        self.grow = nn.Conv2d(coarse, fine, 1)
-        self.second = Block(fine, fine, groups=0)
+        self.down = nn.ModuleList(_blocks(here, config.blocks) for here, _ in scales)
+        self.shrink = nn.ModuleList(nn.Conv2d(here, below, 3, 2, 1) for here, below in scales)
+        self.middle = _blocks(coarsest, config.blocks)
+        self.grow = nn.ModuleList(nn.Conv2d(below, here, 1) for here, below in scales)
+        self.up = nn.ModuleList(_blocks(here, config.blocks) for here, _ in scales)
         self.last = nn.Conv2d(fine, 3 * STRIDE**2, 3, padding=1)
         silence(self.last)
 
     def forward(self, colours: Tensor, alpha: Tensor) -> Tensor:
         height, width = colours.shape[-2:]
         inputs = colours, alpha
-        if height % MULTIPLE or width % MULTIPLE:  # else the padding would be a copy
-            inputs = tuple(F.pad(t, (0, -width % MULTIPLE, 0, -height % MULTIPLE)) for t in inputs)
-        fine = self.first(self._patches(inputs[0]) + self.enter_alpha(inputs[1]))
-        coarse = self.middle(self.shrink(fine))
-        up = F.interpolate(self.grow(coarse), scale_factor=2.0, mode="bilinear", align_corners=False)
-        out = F.pixel_shuffle(self.last(F.silu(self.second(fine + up))), STRIDE)
+        if height % self.multiple or width % self.multiple:  # else the padding would be a copy
+            beyond = 0, -width % self.multiple, 0, -height % self.multiple
+            inputs = tuple(F.pad(t, beyond) for t in inputs)
+        x = self._patches(inputs[0]) + self.enter_alpha(inputs[1])
+        fine = []
+        for down, shrink in zip(self.down, self.shrink, strict=True):
+            fine.append(down(x))
+            x = shrink(fine[-1])
+        x = self.middle(x)
+        for kept, grow, up in reversed(list(zip(fine, self.grow, self.up, strict=True))):
+            x = up(kept + F.interpolate(grow(x), scale_factor=2.0, mode="bilinear", align_corners=False))
+        out = F.pixel_shuffle(self.last(F.silu(x)), STRIDE)
         return out[..., :height, :width] * alpha
 
     def _patches(self, colours: Tensor) -> Tensor:
@@ -66,6 +75,10 @@ class Refiner(nn.Module):
     def description(self) -> dict[str, Any]:
         """What `Refiner(RefinerConfig(**...))` needs to be this network again."""
         return asdict(self.config)
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels, channels, groups=0) for _ in range(count)))
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ def command(output: Path, config: TrainConfig, device: str, seed: int, report):
     omega train --stage avatar --preset tiny -o runs/look
     omega train --stage avatar-samples --workers 14 -o runs/data
     omega train --stage avatar --workers 0 --data runs/data -o runs/avatar
+    omega train --stage refiner --workers 0 --data runs/data --start runs/avatar -o runs/refiner
     torchrun --nproc-per-node 2 -m omega_cli train --stage views --workers 30 -o runs/views
     """
     from omega_cli.train import stage

@@ -25,8 +25,14 @@ _AVATAR: Presets = {
              "score_hair": 16},
 }  # fmt: skip
 
+_REFINER: Presets = {
+    "tiny": _AVATAR["tiny"],
+    "full": _AVATAR["full"] | {"batch": 4, "rate": 1e-3, "perceptual": 0.5},
+}
+
 PRESETS: dict[str, Presets] = {
     "views": _VIEWS, "samples": _VIEWS, "parser": _PARSER, "avatar": _AVATAR, "avatar-samples": _AVATAR,
+    "refiner": _REFINER,
 }  # fmt: skip
 """What a preset sets, by stage; a flag of its own wins. tiny ends on 2 cores within a minute and learns
 little."""
@@ -34,12 +40,12 @@ little."""
 
 @dataclass(frozen=True)
 class TrainConfig:
-    stage: Literal["views", "samples", "parser", "avatar", "avatar-samples"] = opt(
+    stage: Literal["views", "samples", "parser", "avatar", "avatar-samples", "refiner"] = opt(
         "views",
         "views = train mv-diffuse's network; samples = only make what it is trained on; parser = train "
         "track's face parser, with defaults of its own: 256 px, 330 s, batches of 96; avatar = train "
         "encoder, decoder and refiner: 512 px, batches of 3; avatar-samples = only make what these are "
-        "trained on.",
+        "trained on; refiner = go on with the refiner alone, on pictures of the avatars of --start.",
     )
     preset: Literal["tiny", "full"] = opt("full", "Sizes: tiny for a look on a CPU.")
     size: int = opt(192, "Side of the pictures, px; a multiple of 8.")
@@ -90,6 +96,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.size % 8 or self.size < 32:
             raise ValueError(f"--size must be a multiple of 8 from 32 on, got {self.size}")
+        if self.stage == "refiner" and not (self.start or self.resume):
+            raise ValueError("--stage refiner needs --start RUN, with the three networks of an avatar run")
         if self.steps < 0:
             raise ValueError(f"--steps must be 0 or more, got {self.steps}")
         if self.batch < 1 or self.workers < 0 or self.seconds <= 0:

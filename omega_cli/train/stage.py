@@ -36,7 +36,7 @@ def run(config: TrainConfig, output: Path, *, device: str = "cpu", seed: int = 0
         from omega_cli.train.parser import run as parser
 
         return parser.run(config, output, device=device, seed=seed, report=report)
-    if config.stage in ("avatar", "avatar-samples"):
+    if config.stage in ("avatar", "avatar-samples", "refiner"):
         from omega_cli.train.avatar import run as avatar
 
         return avatar.run(config, output, device=device, seed=seed, report=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import shutil
@@ -12,13 +13,16 @@ import pytest
 import torch
 
 from omega_cli.data.studio.people import sample_person
+from omega_cli.decode.checkpoint import DECODER
 from omega_cli.decode.fit import Fitted, fit_pictures
 from omega_cli.errors import OmegaError
 from omega_cli.geometry.camera import perspective
 from omega_cli.head.assets import load_head
 from omega_cli.model import Drawn, OmegaModel
+from omega_cli.render.checkpoint import REFINER
+from omega_cli.splat_uv.checkpoint import ENCODER
 from omega_cli.train import torchrun
-from omega_cli.train.avatar import checkpoints, fitting, makers, run, score
+from omega_cli.train.avatar import checkpoints, fitting, makers, refining, run, score
 from omega_cli.train.avatar.loop import LoopConfig, NotFinite, Trainer
 from omega_cli.train.avatar.objective import (
     LOOK,
@@ -30,6 +34,7 @@ from omega_cli.train.avatar.objective import (
     total,
 )
 from omega_cli.train.avatar.pool import AvatarPool, Member, avatar_of
+from omega_cli.train.avatar.refining import RefinerTrainer
 from omega_cli.train.avatar.samples import DRIVEN, NOVEL, SOURCE, AvatarSample
 from omega_cli.train.config import PRESETS, TrainConfig
 from omega_cli.train.schedule import learning_rate, mv_weight
@@ -169,6 +174,21 @@ def test_the_loss_falls(data):
     assert len(drawn) == 2 * len(score.COLUMNS)
 
 
+def test_the_refiner_learns_alone_on_pictures_that_are_drawn_once(data, monkeypatch):
+    before = trainer(data, 1)
+    torch.nn.init.normal_(before.model.decoder.uv.last.weight, std=0.02)  # channels that say something
+    teacher = RefinerTrainer(before.model, before.pool, None, None, before.config)
+    teacher.pool.refresh()
+    kept = {name: p.clone() for name, p in teacher.model.named_parameters()}
+    drawn = []
+    monkeypatch.setattr(refining, "avatar_of", lambda *of: drawn.append(of) or avatar_of(*of))
+    first = [float(teacher.advance(0.0)["refined"]) for _ in range(40)]
+    assert len(drawn) == len(teacher.pool) == 2
+    changed = {name for name, p in teacher.model.named_parameters() if not torch.equal(p, kept[name])}
+    assert changed and all(name.startswith("refiner.") for name in changed)
+    assert sum(first[-10:]) < 0.97 * sum(first[:10])
+
+
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(data, tmp_path):
     whole = trainer(data, 4)
     whole.run(tmp_path / "a.jsonl")
@@ -265,6 +285,19 @@ def test_a_tiny_run_from_the_command_line(data, tmp_path, omega):
     states = sorted(p.parent.name for p in folder.glob("checkpoints/*/state.pt"))
     assert states == ["step-0000003"]
     assert json.loads((folder / "config.json").read_text())["config"]["size"] == 64
+    polished = tmp_path / "refiner"
+    words[words.index("avatar")], words[words.index(folder)] = "refiner", polished
+    refused = omega(*words, "--steps", 2)
+    assert refused.returncode == 2 and "--start" in refused.stderr
+    done = omega(*words, "--steps", 2, "--start", folder)
+    assert done.returncode == 0, done.stderr
+    files = checkpoints.read_networks(polished)
+    _, about = REFINER.from_bytes(files[REFINER.name], "refiner")
+    assert about["decoder"] == hashlib.sha256(files[DECODER.name]).hexdigest()
+    stood = checkpoints.read_networks(folder)
+    for network in (ENCODER, DECODER):  # the same numbers, though the files say of another run
+        nets = [network.from_bytes(of[network.name], "")[0].state_dict() for of in (stood, files)]
+        assert all(torch.equal(value, nets[1][name]) for name, value in nets[0].items())
 
 
 def test_the_identity_network_is_asked_about_the_refined_face_where_it_is_seen():

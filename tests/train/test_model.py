@@ -25,7 +25,7 @@ from omega_cli.splat_uv.stage import Views
 SIZE = 64
 CAMERA = perspective(10.0, 64, 0.2, centre=torch.tensor([0.0, 0.02, 0.0]))
 head = functools.cache(load_head)
-CONFIG = OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16)))
+CONFIG = OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16), 1))
 STEPS = 2
 
 

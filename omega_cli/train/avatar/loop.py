@@ -20,7 +20,7 @@ from omega_cli.gaussians.model import Gaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.metrics.identity import IdentityLoss
 from omega_cli.metrics.lpips import Lpips
-from omega_cli.model import OmegaModel
+from omega_cli.model import Drawn, OmegaModel
 from omega_cli.splat_uv.stage import Views
 from omega_cli.train.avatar.objective import (
     Lambdas,
@@ -83,7 +83,8 @@ class Trainer:
         self.identity = identity.distance if identity is not None else None
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.mean = {name: p.detach().clone() for name, p in model.named_parameters()}
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.rate, betas=config.betas)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(learning, lr=config.rate, betas=config.betas)
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + self.rank)
         self.step, self.seconds = 0, 0.0
 
@@ -92,21 +93,29 @@ class Trainer:
     def terms(self, member: Member) -> dict[str, Tensor]:
         """Eq. 8 and 9's terms for one avatar: the mean over its drawn targets."""
         avatar, views = avatar_of(self.model, member)
-        targets, tables = member.sample.targets, member.standing(self.model.head).tables
-        faces = member.seen(self.model.head)
         chosen = self._choose(member.kinds)
-        backgrounds = torch.rand(len(chosen), 3, generator=self.generator).to(tables)
-        cameras = [targets.camera(k) for k in chosen]
+        tables, backgrounds = member.standing(self.model.head).tables, self.backgrounds(len(chosen))
+        cameras = [member.sample.targets.camera(k) for k in chosen]
         posed = self.model.posed(avatar, tables[[0] + [1 + k for k in chosen]])
         drawn = self.model.draw(posed[1:], cameras, backgrounds)
+        terms = self.beside_truth(member, chosen, drawn, backgrounds)
+        side = self._side_view(posed[0], views)
+        return terms | {"mv": side, "local": local_term(avatar.changes)}
+
+    def backgrounds(self, count: int) -> Tensor:  # [T, 3]
+        return torch.rand(count, 3, generator=self.generator).to(self.pool.device)
+
+    def beside_truth(
+        self, member: Member, chosen: list[int], drawn: Drawn, backgrounds: Tensor
+    ) -> dict[str, Tensor]:
+        """Terms of these targets, as they were drawn over backgrounds [T, 3]."""
+        targets, faces = member.sample.targets, member.seen(self.model.head)
         rgba, known = targets.rgba[chosen].float() / 255, targets.known[chosen].float() / 255
         rgb = rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:]) * backgrounds[..., None, None]
         size = rgb.shape[-1]
         looks = [random_look(faces.extents[k], size, self.generator) for k in chosen]
         wanted = Wanted(rgb, known, looks, [faces.boxes[k] for k in chosen], faces.points[chosen])
-        terms = target_terms(drawn, wanted, self.perceptual, self.identity)
-        side = self._side_view(posed[0], views)
-        return terms | {"mv": side, "local": local_term(avatar.changes)}
+        return target_terms(drawn, wanted, self.perceptual, self.identity)
 
     def _choose(self, kinds: list[int]) -> list[int]:
         novel = [k for k, kind in enumerate(kinds) if kind == NOVEL]

@@ -34,6 +34,7 @@ from omega_cli.train.avatar import checkpoints, makers, score
 from omega_cli.train.avatar.loop import LoopConfig, NotFinite, Trainer
 from omega_cli.train.avatar.objective import Lambdas
 from omega_cli.train.avatar.pool import AvatarPool, Member
+from omega_cli.train.avatar.refining import RefinerTrainer
 from omega_cli.train.avatar.studio import TargetPlan
 from omega_cli.train.config import TrainConfig
 
@@ -58,7 +59,7 @@ class Sizes:
         px = config.size
         if config.preset == "tiny":
             return Sizes(
-                OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16))),
+                OmegaConfig(EncoderConfig((8, 8, 16), 4), (16, 24, 32), RefinerConfig((16, 16), 1)),
                 SplatUVConfig(uv_size=64, levels=3), TargetPlan(1, 1, px),
                 MvDiffuseConfig(source="lift", size=px, texture_size=128),
                 DeformFlameConfig(iterations=4, map_size=64), 3, 10,
@@ -103,7 +104,7 @@ def run(config: TrainConfig, output: Path, *, device: str, seed: int, report: Re
         codecs.save_json(output / layout.RUN_CONFIG, _record(config, loop, looks, faces, seed, world))
     try:
         model = _model(config, sizes, place)
-        trainer = Trainer(
+        trainer = (RefinerTrainer if config.stage == "refiner" else Trainer)(
             model, AvatarPool(making.folder, config.pool, place, (rank, world)), looks, faces, loop
         )
         on_state = None
