@@ -186,7 +186,7 @@ class OmegaModel(nn.Module):
         return self.refined(*splatted(posed, cameras), backgrounds)
 
     def refined(self, image: Tensor, alpha: Tensor, backgrounds: Tensor) -> Drawn:
-        """Splatted channels [T, 32, H, W] over black and alpha [T, 1, H, W]: raw, refined over backgrounds."""
+        """From splatted channels [T, 32, H, W] over black and alpha [T, 1, H, W]; backgrounds [T, 3]."""
         raw = image[:, :3] + (1 - alpha) * backgrounds[..., None, None]
         with _halved(raw):
             change = self.refiner(image, alpha)

@@ -33,7 +33,8 @@ def learned_change(
         texture = with_colours(base, base.uv.colors[:, :3] + fitted[0].colors[:, :3])
     inputs = uv_inputs(features, seen_share(weight), texture, shape, layout)
     on_map, at_vertices = net(inputs[None], identity[None], layout.vertex_uv)
-    return Change.of(on_map[0, :, base.covered].T.float()), Change.of(at_vertices[0].float())
+    on_texels = (on_map[0].float() * layout.free)[:, base.covered].T
+    return Change.of(on_texels), Change.of(at_vertices[0].float() * layout.vertex_free[:, None])
 
 
 def with_colours(base: Decoded, colours: Tensor) -> Tensor:  # [N, 3] -> [3, R, R]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omega_cli.blocks import Block, silence
+from omega_cli.decode.lids import unfolding
 from omega_cli.decode.residual import AT_VERTEX, ON_TEXEL
 from omega_cli.decode.surface import vertex_uvs
 from omega_cli.decode.texture import sample_uv
@@ -50,11 +51,14 @@ class UVLayout:
     """What the head's UV map is, for every avatar alike.
 
     code [LAYOUT, R, R]: position on the mean head with its sines and cosines, part, coverage; vertex_uv
-    [V, 2], NaN without a face.
+    [V, 2], NaN without a face; free [1, R, R] and vertex_free [V] in [0, 1]: 0 on skin that only a blink
+    unfolds. Open eyes hide it, so a network that learns from them would paint anything there.
     """
 
     code: Tensor
     vertex_uv: Tensor
+    free: Tensor
+    vertex_free: Tensor
 
     @staticmethod
     def of(model: HeadModel, size: int) -> UVLayout:
@@ -65,7 +69,10 @@ class UVLayout:
         part = F.one_hot(face_parts(model)[raster.face_index.clamp_min(0)], len(PARTS)).permute(2, 0, 1)
         code = torch.cat([place, angles.sin(), angles.cos(), part.to(place)]) * covered
         uvs = vertex_uvs(model.faces, model.uvs, model.uv_faces, len(model.v_template))
-        return UVLayout(torch.cat([code, covered]), uvs)
+        unfolds = unfolding(model, model.v_template)[:, None].expand(-1, 3)
+        hidden = place.new_zeros(len(uvs)).scatter_reduce(0, model.faces.flatten(), unfolds.flatten(), "amax")
+        free = 1 - texel_values(hidden[:, None], model.faces, raster).permute(2, 0, 1)
+        return UVLayout(torch.cat([code, covered]), uvs, free, 1 - hidden)
 
 
 def uv_inputs(

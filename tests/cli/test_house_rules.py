@@ -152,4 +152,5 @@ def test_torch_is_held_exactly() -> None:
 def test_the_project_carries_no_foreign_files() -> None:
     """Networks come from their packages; what is committed under weights/ is ours."""
     found = {p.name for p in (ROOT / "weights").iterdir() if p.suffix not in (".py", ".md", ".json", "")}
-    assert found <= {"open_head.npz", "view_net.safetensors", "face_parser.safetensors"}
+    networks = "view_net", "face_parser", "avatar_encoder", "avatar_decoder", "avatar_refiner"
+    assert found == {"open_head.npz", *(f"{name}.safetensors" for name in networks)}

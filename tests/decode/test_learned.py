@@ -10,6 +10,7 @@ import torch
 
 from omega_cli.decode.analytic import Decoded, decode_surface
 from omega_cli.decode.learned import Changes, decode_learned, learned_change, refine_decoded
+from omega_cli.decode.lids import unfolding
 from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
 from omega_cli.decode.residual import AT_VERTEX, COLOURS, ON_TEXEL, Change, changed, moved
 from omega_cli.gaussians.binding import BoundGaussians
@@ -116,6 +117,23 @@ def test_the_network_is_told_what_was_fitted() -> None:
     assert torch.equal(unfitted.colors, same.colors) and torch.equal(unfitted.shape(), same.shape())
     for other in others:
         assert not torch.equal(other.colors, unfitted.colors)
+
+
+@torch.no_grad()
+def test_skin_that_only_a_blink_unfolds_is_left_alone() -> None:
+    net, layout = network(), UVLayout.of(head(), SIZE)
+    for layer in (net.uv.last, net.vertex.last):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    base, *seen = scene()
+    texels, at_vertices = learned_change(net, base, layout, *seen)
+    unfolds = unfolding(head(), head().v_template)
+    lids = head().faces[unfolds == 1].unique()
+    assert 20 < len(lids) < 200
+    assert not at_vertices.colors[lids].any() and not at_vertices.shape()[lids].any()
+    of_lid, far = unfolds[base.face_index] == 1, layout.free[0][base.covered] == 1
+    assert bool(of_lid.any()) and float(far.float().mean()) > 0.95
+    for numbers in (texels.colors, texels.shape()):
+        assert float(numbers[of_lid].abs().max()) < 1e-6 and bool(numbers[far].any(1).all())
 
 
 def test_fit_and_network_add_up_before_they_are_bounded() -> None:

@@ -43,7 +43,7 @@ def save_map(avatar, features: torch.Tensor, weight: torch.Tensor) -> None:
 
 def run(avatar, report: Report | None = None, **settings):
     """Both files; the analytic Gaussians alone unless the settings say how long they are fitted."""
-    config = DecodeConfig(**({"fit_steps": 0} | settings))
+    config = DecodeConfig(**({"fit_steps": 0, "source": "analytic"} | settings))
     stage.run(avatar, config, report=report or NullReport(), force=True)
     return (
         codecs.load_tensors(avatar.gaussians / layout.UV_GAUSSIANS),

@@ -66,9 +66,10 @@ def tiny(*identities: str) -> Protocol:
 
 
 def measured(output: Path, protocol: Protocol, report: Report | None = None, **more) -> Path:
+    """Without avatar networks, unless `more` names some."""
     path = output.with_name(f"{output.name}-protocol.json")
     path.write_text(protocols.dumps(protocol))
-    config = EvaluateConfig(dataset="studio", protocol=str(path), **more)
+    config = EvaluateConfig(dataset="studio", protocol=str(path), **({"networks": "none"} | more))
     return stage.run(config, output, report=report or NullReport())
 
 

@@ -12,7 +12,7 @@ from omega_cli.splat_uv import stage
 from omega_cli.splat_uv.config import SplatUVConfig
 from omega_cli.splat_uv.features import CHANNELS
 
-SMALL = {"uv_size": 64}
+SMALL = {"uv_size": 64, "encoder": "none"}
 
 
 @pytest.fixture
