@@ -31,6 +31,10 @@ STAGE = click.Choice(NAMES)
     "--parser", type=click.Choice(["own", "bisenet"]), help="Face parser; bisenet: research and personal use."
 )
 @click.option(
+    "--lens", type=click.Choice(["usual", "found"]),
+    help="found: the camera's distance is read off the face, for selfies and long lenses.",
+)  # fmt: skip
+@click.option(
     "--networks",
     metavar="auto|none|DIR",
     help="Avatar networks (encoder, decoder, refiner): those of omega, none, or your own of omega train.",
@@ -39,8 +43,8 @@ STAGE = click.Choice(NAMES)
 @common_options
 def command(
     images: tuple[Path, ...], output: Path, from_stage: str | None, until_stage: str | None, face: int | None,
-    parser: str | None, networks: str | None, frames: int | None, device: str, seed: int, report, force: bool,
-    as_json: bool,
+    parser: str | None, lens: str | None, networks: str | None, frames: int | None, device: str, seed: int,
+    report, force: bool, as_json: bool,
 ):  # fmt: skip
     """Make an avatar from a photo: every stage from track to a turntable film.
 
@@ -56,7 +60,7 @@ def command(
         chosen_steps(from_stage, until_stage)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    given = {"track": {"face": face, "parser": parser}, "render": {"frames": frames}}
+    given = {"track": {"face": face, "parser": parser, "lens": lens}, "render": {"frames": frames}}
     settings = {step: {k: v for k, v in fields.items() if v is not None} for step, fields in given.items()}
     for step, fields in (network_settings(networks) if networks else {}).items():
         settings[step] = settings.get(step, {}) | fields

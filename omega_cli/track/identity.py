@@ -17,7 +17,8 @@ from omega_cli.track import fit as solver
 from omega_cli.track.basis import PointBasis, joined, landmark_basis, vertex_basis
 from omega_cli.track.fit import Freedom, State, View
 from omega_cli.track.landmarks import Face, ibug_points
-from omega_cli.track.observe import face_view, ibug_view
+from omega_cli.track.observe import FOCAL, face_view, ibug_view
+from omega_cli.track.perspective import most_likely_focal, moved_back, seen_with
 from omega_cli.track.silhouette import Outline
 
 _OUTLINE_ROUNDS = 2
@@ -26,12 +27,14 @@ Parts = tuple[np.ndarray, np.ndarray]  # label map and alpha of a crop
 
 @dataclass(frozen=True)
 class Fit:
-    """betas [S], one State per picture, projected landmarks [L, 2] px per picture, mean error in px."""
+    """betas [S], one State per picture, projected landmarks [L, 2] px per picture, mean error in px; focal:
+    the camera's, px."""
 
     betas: np.ndarray
     states: list[State]
     projected: list[np.ndarray]
     error_px: float
+    focal: float = FOCAL
 
     @property
     def yaw_deg(self) -> float:
@@ -70,8 +73,13 @@ class HeadFitter:
     def fit(
         self, faces: Sequence[Face], parts: Sequence[Parts | None], open_eyes: np.ndarray | None = None
     ) -> Fit:
-        """One identity for all faces (crop px); `parts` adds what an outline says, where there is one."""
+        """One identity for all faces (crop px) through the usual camera; `parts` adds what an outline says,
+        where there is one."""
         return self._fit(self.basis, [self.view(face, open_eyes) for face in faces], faces, parts)
+
+    def fit_any_lens(self, face: Face, part: Parts | None) -> Fit:
+        """`fit` of one picture, whose camera's focal length is found as well (`perspective`)."""
+        return self._fit(self.basis, [self.view(face)], [face], [part], find_focal=True)
 
     def fit_points68(
         self, points: np.ndarray, scores: np.ndarray, face: Face, label_map: np.ndarray, alpha: np.ndarray
@@ -82,8 +90,9 @@ class HeadFitter:
         return self._fit(basis, [view], [face], [(label_map, alpha)])
 
     def _fit(
-        self, basis: PointBasis, views: list[View], faces: Sequence[Face], parts: Sequence[Parts | None]
-    ) -> Fit:
+        self, basis: PointBasis, views: list[View], faces: Sequence[Face], parts: Sequence[Parts | None],
+        find_focal: bool = False,
+    ) -> Fit:  # fmt: skip
         used = [np.abs(view.whiten).sum((1, 2)) > 0 for view in views]
         states = [
             solver.start(basis, view, face.rotation, on)
@@ -93,6 +102,10 @@ class HeadFitter:
         pose_only = Freedom(False, False, self.freedom.bounded, False, False)
         _, states, _ = solver.solve(basis, betas, states, views, pose_only, steps=8, robust=6.0)
         betas, states, _ = solver.solve(basis, betas, states, views, self.freedom, steps=12)
+        focal = FOCAL
+        if find_focal:  # of one view
+            focal, betas, states = self._with_focal(basis, betas, states[0], views[0])
+            views = [seen_with(views[0], focal)]
         if any(part is not None for part in parts):
             betas, states = self._fit_outline(basis, betas, states, views, faces, parts)
         projected = [
@@ -102,7 +115,28 @@ class HeadFitter:
             np.linalg.norm(p - v.points, axis=1)[on].mean()
             for p, v, on in zip(projected, views, used, strict=True)
         ]
-        return Fit(betas, states, projected, float(np.mean(errors)))
+        return Fit(betas, states, projected, float(np.mean(errors)), focal)
+
+    def _with_focal(
+        self, basis: PointBasis, betas: np.ndarray, state: State, view: View
+    ) -> tuple[float, np.ndarray, list[State]]:
+        """The likely focal length, and the fit through such a camera."""
+        solved = {FOCAL: (betas, state)}
+
+        def cost(focal: float) -> float:
+            nearest = min(solved, key=lambda known: abs(math.log(known / focal)))
+            betas, state = solved[nearest]
+            begin = [moved_back(state, focal / nearest)]
+            betas, states, found = solver.solve(
+                basis, betas, begin, [seen_with(view, focal)], self.freedom, steps=8
+            )
+            solved[focal] = betas, states[0]
+            return found
+
+        focal = most_likely_focal(cost)
+        cost(focal)
+        betas, state = solved[focal]
+        return focal, betas, [state]
 
     def _fit_outline(
         self, basis: PointBasis, betas: np.ndarray, states: list[State], views: list[View],

@@ -13,7 +13,8 @@ from omega_cli.track.landmarks import LEFT_IRIS, RIGHT_IRIS, Face
 from omega_cli.track.priors import closed_eyes, expression_prior
 
 SIZE, FOCAL, DISTANCE = 512, 1280.0, 1.0
-"""The source camera: SIZE px span 0.40 m at DISTANCE m in front of it; K[0,0] = FOCAL px."""
+"""The source camera: SIZE px span 0.40 m at DISTANCE m in front of it; K[0,0] = FOCAL px. With another focal
+length it stands as much nearer or farther."""
 
 # Standard deviation of a landmark in shares of the face size, per group; all ours. The 478 points are far
 # from independent, so these are wider than a point's own jitter.
@@ -30,11 +31,11 @@ LEFT_LIDS = (249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 39
 RIGHT_LIDS = (7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246)
 
 
-def source_camera() -> tuple[np.ndarray, np.ndarray]:
-    """K [3, 3] and viewmat [4, 4] of the camera that every crop is seen by: on +z, looking at -z."""
-    K = np.array([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
+def source_camera(focal: float = FOCAL) -> tuple[np.ndarray, np.ndarray]:
+    """K [3, 3] and viewmat [4, 4] of the camera that a crop is seen by: on +z, looking at -z; focal: px."""
+    K = np.array([[focal, 0, SIZE / 2], [0, focal, SIZE / 2], [0, 0, 1]])
     viewmat = np.diag([1.0, -1.0, -1.0, 1.0])
-    viewmat[2, 3] = DISTANCE
+    viewmat[2, 3] = DISTANCE * focal / FOCAL
     return K, viewmat
 
 

@@ -91,9 +91,13 @@ def choose_face(faces: list[Face], index: int, name: str) -> tuple[Face, list[st
 
 
 def track_photo(
-    photo: Photo, model: HeadModel, networks: Networks, *, face_index: int = 0, name: str = "the picture"
-) -> TrackedImage:
-    """Track one face of a photo. Raises OmegaError when there is none that can be used."""
+    photo: Photo, model: HeadModel, networks: Networks, *, face_index: int = 0, name: str = "the picture",
+    find_lens: bool = False,
+) -> TrackedImage:  # fmt: skip
+    """Track one face of a photo. find_lens: the camera's distance is found, too, from the 478 landmarks.
+
+    Raises OmegaError when there is no face that can be used.
+    """
     faces = find_faces(photo.rgb, networks.landmarker, at_least=face_index + 1)
     found, notes = choose_face(faces, face_index, name)
     crop, probabilities = parsed_crop(photo, found, networks.parser)
@@ -120,11 +124,12 @@ def track_photo(
         points68, scores68 = networks.aligner(crop.rgb, box)
         fit = fitter.fit_points68(points68, scores68, face, label_map, alpha)
     else:
-        fit = fitter.fit([face], [(label_map, alpha)])
+        part = label_map, alpha
+        fit = fitter.fit_any_lens(face, part) if find_lens else fitter.fit([face], [part])
     params = fitter.params(fit.betas, fit.states)
     _require_frontal(fit.yaw_deg, MAX_YAW_DEG + 5, name)  # two measures of one angle: no hair's breadth
     rgba = np.concatenate([colour.astype(np.float32) / 255, alpha[..., None]], axis=2)
-    K, viewmat = (torch.tensor(matrix, dtype=torch.float32) for matrix in source_camera())
+    K, viewmat = (torch.tensor(matrix, dtype=torch.float32) for matrix in source_camera(fit.focal))
     camera = Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
     return TrackedImage(
         image=torch.from_numpy(rgba).permute(2, 0, 1).contiguous(),
@@ -152,6 +157,7 @@ def track_photo(
             "reprojection_percent": round(100 * fit.error_px / face.size, 3),
             "face_px": round(found.size, 1),
             "yaw_deg": round(fit.yaw_deg, 1),
+            "focal_px": round(fit.focal, 1),
             "betas_abs_max": round(float(np.abs(fit.betas).max(initial=0)), 2),
             "betas_rms": round(math.sqrt(float((fit.betas**2).mean())), 3),
         },

@@ -54,7 +54,14 @@ def run(
         task = weights.resolve("face_landmarker", report).read_bytes()
         with report.progress("track"), Landmarker(task) as landmarker:
             networks = _networks(landmarker, config, device, report)
-            tracked = portrait.track_photo(photo, model, networks, face_index=config.face, name=image.name)
+            tracked = portrait.track_photo(
+                photo,
+                model,
+                networks,
+                face_index=config.face,
+                find_lens=config.lens == "found",
+                name=image.name,
+            )
         for note in tracked.notes:
             report.note(note)
         write_source(out.path, tracked, model, image.name)
@@ -76,7 +83,7 @@ def track_image(
     with Landmarker(weights.resolve("face_landmarker", report).read_bytes()) as landmarker:
         return portrait.track_photo(
             photo, model or load_head(), _networks(landmarker, config, device, report),
-            face_index=config.face, name=path.name,
+            face_index=config.face, name=path.name, find_lens=config.lens == "found",
         )  # fmt: skip
 
 

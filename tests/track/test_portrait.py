@@ -185,3 +185,17 @@ def test_decoded_bytes_or_file_are_the_same(astronaut):
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     assert np.array_equal(decode_photo(buffer.getvalue(), "a").rgb, photo_of(astronaut).rgb)
+
+
+def test_the_lens_is_found_where_it_is_asked_for(astronaut, head, networks):
+    usual = portrait.track_photo(photo_of(astronaut), head, networks, name="astronaut.png")
+    found = portrait.track_photo(photo_of(astronaut), head, networks, name="astronaut.png", find_lens=True)
+    assert (usual.camera.K[0, 0], usual.metrics["focal_px"]) == (1280, 1280)
+    focal = float(found.camera.K[0, 0])
+    assert 1300 < focal < 2600 and found.metrics["focal_px"] == pytest.approx(
+        focal, abs=0.1
+    )  # a studio portrait
+    assert float(found.camera.viewmat[2, 3]) == pytest.approx(focal / 1280, rel=1e-5)
+    assert found.metrics["reprojection_px"] < usual.metrics["reprojection_px"] + 0.05
+    with pytest.raises(ValueError, match="leave --landmarks out"):
+        TrackConfig(lens="found", landmarks="face-alignment")
