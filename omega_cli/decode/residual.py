@@ -12,7 +12,7 @@ from omega_cli.gaussians.model import COLOURS, Gaussians
 from omega_cli.geometry.rotation import axis_angle_to_quat, quat_multiply
 
 MOST_TURN = 1.0  # rad  # ours
-MOST_GROWTH = 2.0  # |log| of a change of scale  # ours
+MOST_GROWTH = 1.2  # |log| of a change of scale: with more, what sticks out became balls  # ours
 MOST_OFFSET = 1.0  # face scales  # ours
 AT_VERTEX = COLOURS + 1 + 3 + 3  # colours, opacity, scales, rotation
 ON_TEXEL = AT_VERTEX + 3  # and local offset

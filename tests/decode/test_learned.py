@@ -12,7 +12,7 @@ from omega_cli.decode.analytic import Decoded, decode_surface
 from omega_cli.decode.learned import Changes, decode_learned, learned_change, refine_decoded
 from omega_cli.decode.lids import unfolding
 from omega_cli.decode.network import AvatarDecoder, DecoderConfig, UVLayout
-from omega_cli.decode.residual import AT_VERTEX, COLOURS, ON_TEXEL, Change, changed, moved
+from omega_cli.decode.residual import AT_VERTEX, COLOURS, MOST_GROWTH, ON_TEXEL, Change, changed, moved
 from omega_cli.gaussians.binding import BoundGaussians
 from omega_cli.gaussians.splat import render
 from omega_cli.geometry.camera import perspective
@@ -145,7 +145,7 @@ def test_fit_and_network_add_up_before_they_are_bounded() -> None:
     large = replace(one, offset=torch.full((7, 3), 2.0), scales=torch.full((7, 3), 3.0))
     shift, growth = large.plus(large).shift(), large.plus(large).growth()
     assert shift is not None and torch.allclose(shift, torch.tensor(4.0).tanh().expand(7, 3))
-    assert torch.allclose(growth, 2 * torch.tensor(3.0).tanh().expand(7, 3))
+    assert torch.allclose(growth, MOST_GROWTH * torch.tensor(6.0 / MOST_GROWTH).tanh().expand(7, 3))
     assert one.plus(None) is one
     at_vertex = replace(one, offset=None)
     assert at_vertex.plus(replace(other, offset=None)).offset is None
