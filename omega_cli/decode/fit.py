@@ -77,8 +77,7 @@ class _Scene:
         for numbers, widths, free in zip((texels, vertices), (TEXEL, VERTEX), self.free, strict=True):
             colours, *shape = numbers.split(widths, dim=1)
             scales, turn, *offset = (part * free[:, 1:] for part in shape)
-            still = torch.zeros_like(numbers[:, 0])
-            made.append(Change(COLOUR * colours * free[:, :1], still, scales, turn, *(offset or [None])))
+            made.append(Change.fitted(COLOUR * colours * free[:, :1], scales, turn, *offset))
         return made[0], made[1]
 
 

@@ -39,6 +39,11 @@ class Change:
         parts = numbers.split([COLOURS, 1, 3, 3, numbers.shape[1] - AT_VERTEX], dim=1)
         return Change(parts[0], parts[1][:, 0], parts[2], parts[3], parts[4] if parts[4].shape[1] else None)
 
+    @staticmethod
+    def fitted(colours: Tensor, scales: Tensor, turn: Tensor, offset: Tensor | None = None) -> Change:
+        """What a fit may say: three numbers of each, no opacity."""
+        return Change(colours, torch.zeros_like(colours[:, 0]), scales, turn, offset)
+
     def plus(self, fitted: Change | None) -> Change:
         """Both together, before they are bounded; the other may have fewer colours."""
         if fitted is None:

@@ -39,6 +39,14 @@ def network() -> AvatarDecoder:
     return AvatarDecoder(DecoderConfig(channels=(16, 24, 32), vertices=len(head().v_template), width=32))
 
 
+def speaking() -> AvatarDecoder:
+    """One whose last layers are not silent."""
+    net = network()
+    for layer in (net.uv.last, net.vertex.last):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    return net
+
+
 def learned(net: AvatarDecoder, fitted: Changes | None = None) -> Decoded:
     base, *seen = scene()
     return decode_learned(
@@ -102,9 +110,7 @@ def test_on_a_fit_an_untrained_network_draws_the_fitted_head_bit_for_bit() -> No
 @torch.no_grad()
 def test_the_network_is_told_what_was_fitted() -> None:
     """Nothing fitted is the same as a fit that changed nothing; any other one is seen."""
-    net, layout = network(), UVLayout.of(head(), SIZE)
-    for layer in (net.uv.last, net.vertex.last):
-        torch.nn.init.normal_(layer.weight, std=0.05)
+    net, layout = speaking(), UVLayout.of(head(), SIZE)
     base, *seen = scene()
     texels, at_vertices = fitted()
     nothing = Change.of(torch.zeros(len(base.uv), ON_TEXEL))
@@ -121,9 +127,7 @@ def test_the_network_is_told_what_was_fitted() -> None:
 
 @torch.no_grad()
 def test_skin_that_only_a_blink_unfolds_is_left_alone() -> None:
-    net, layout = network(), UVLayout.of(head(), SIZE)
-    for layer in (net.uv.last, net.vertex.last):
-        torch.nn.init.normal_(layer.weight, std=0.05)
+    net, layout = speaking(), UVLayout.of(head(), SIZE)
     base, *seen = scene()
     texels, at_vertices = learned_change(net, base, layout, *seen)
     unfolds = unfolding(head(), head().v_template)
@@ -152,9 +156,7 @@ def test_fit_and_network_add_up_before_they_are_bounded() -> None:
 
 
 def test_every_part_of_the_network_learns_once_the_last_layers_speak() -> None:
-    net = network()
-    for layer in (net.uv.last, net.vertex.last):
-        torch.nn.init.normal_(layer.weight, std=0.05)
+    net = speaking()
     made = learned(net)
     loss = sum(
         (getattr(g, n) * torch.randn(getattr(g, n).shape, generator=torch.Generator().manual_seed(1))).sum()

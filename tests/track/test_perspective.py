@@ -43,21 +43,20 @@ def photographed(head, focal: float, seed: int, noise: float) -> Face:
 
 
 def test_the_focal_length_is_read_off_landmarks(head, fitter) -> None:
-    """Of twelve people from 0.5 to 2.5 m it is known much better than by a guess of one for all."""
+    """Of twelve people from 0.5 to 2.5 m it is known twice as well as by a guess of one for all."""
     true = [640, 1000, 1600, 3200] * 3
     faces = [photographed(head, f, k, 0.004) for k, f in enumerate(true)]
     found = [fitter.fit_any_lens(face, None).focal for face in faces]
     off = np.log(np.array(found) / true)
     guess = np.log(USUAL / np.array(true))
-    assert np.sqrt((off**2).mean()) < 0.6 * np.sqrt((guess**2).mean())
+    assert np.sqrt((off**2).mean()) < 0.5 * np.sqrt((guess**2).mean())
     assert np.corrcoef(np.log(found), np.log(true))[0, 1] > 0.9
 
 
 def test_unasked_every_picture_has_the_usual_camera(head, fitter) -> None:
     face = photographed(head, 3000.0, 0, 0.0)
     assert fitter.fit([face], [None]).focal == fitter.fit([face, face], [None, None]).focal == FOCAL
-    pixels = fitter.fit_any_lens(face, None)
-    assert pixels.error_px < fitter.fit([face], [None]).error_px
+    assert fitter.fit_any_lens(face, None).error_px < fitter.fit([face], [None]).error_px
 
 
 @pytest.mark.parametrize("off", [-0.8, -0.3, 0.0, 0.1, 0.6])

@@ -192,9 +192,8 @@ def test_the_lens_is_found_where_it_is_asked_for(astronaut, head, networks):
     found = portrait.track_photo(photo_of(astronaut), head, networks, name="astronaut.png", find_lens=True)
     assert (usual.camera.K[0, 0], usual.metrics["focal_px"]) == (1280, 1280)
     focal = float(found.camera.K[0, 0])
-    assert 1300 < focal < 2600 and found.metrics["focal_px"] == pytest.approx(
-        focal, abs=0.1
-    )  # a studio portrait
+    assert 1300 < focal < 2600  # a studio portrait
+    assert found.metrics["focal_px"] == pytest.approx(focal, abs=0.1)
     assert float(found.camera.viewmat[2, 3]) == pytest.approx(focal / 1280, rel=1e-5)
     assert found.metrics["reprojection_px"] < usual.metrics["reprojection_px"] + 0.05
     with pytest.raises(ValueError, match="leave --landmarks out"):

@@ -41,7 +41,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Fit:
-    """What `decode` fitted to photo and views: texels [12, R, R], vertices [V, 9] float16, see `fitting`."""
+    """What `decode` fitted to photo and views: texels [12, R, R], vertices [V, 9] float16, see `packed`."""
 
     texels: Tensor
     vertices: Tensor
@@ -114,8 +114,5 @@ def packed(fitted: Changes, covered: Tensor) -> Fit:
 
 def unpacked(fit: Fit, covered: Tensor) -> Changes:
     """As `fit_pictures` gave it, but for the rounding to sixteen bits."""
-    made = []
-    for numbers in (fit.texels[:, covered].T.float(), fit.vertices.float()):
-        colours, scales, turn, *offset = numbers.split(3, dim=1)
-        made.append(Change(colours, torch.zeros_like(numbers[:, 0]), scales, turn, *(offset or [None])))
-    return made[0], made[1]
+    on_texels, at_vertices = fit.texels[:, covered].T.float(), fit.vertices.float()
+    return Change.fitted(*on_texels.split(3, dim=1)), Change.fitted(*at_vertices.split(3, dim=1))
