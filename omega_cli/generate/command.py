@@ -32,7 +32,7 @@ STAGE = click.Choice(NAMES)
 )
 @click.option(
     "--lens", type=click.Choice(["usual", "found"]),
-    help="found: the camera's distance is read off the face, for selfies and long lenses.",
+    help="found: the camera's distance is told by EXIF or read off the face, for selfies and long lenses.",
 )  # fmt: skip
 @click.option(
     "--networks",

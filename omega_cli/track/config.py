@@ -18,8 +18,8 @@ class TrackConfig:
     )
     lens: Literal["usual", "found"] = opt(
         "usual",
-        "Where a photo was taken from: usual = 1 m for a head that fills it; found = read off the landmarks' "
-        "perspective, for selfies and long lenses.",
+        "Where a photo was taken from: usual = 1 m for a head that fills it; found = told by its EXIF or "
+        "read off the landmarks' perspective, for selfies and long lenses.",
     )
     face: int = opt(0, "Which face where there are several; 0 is the largest.")
     smooth: float = opt(1.0, "Strength of a film's smoothing over time; 0 leaves it as measured.")
@@ -28,8 +28,6 @@ class TrackConfig:
     def __post_init__(self) -> None:
         if self.face < 0:
             raise ValueError(f"face must not be negative, got {self.face}")
-        if self.lens == "found" and self.landmarks != "mediapipe":
-            raise ValueError("--lens found reads MediaPipe's 478 landmarks: leave --landmarks out")
         if not 0 <= self.smooth <= 10:
             raise ValueError(f"smooth must lie in [0, 10], got {self.smooth}")
         if self.max_frames < 0:

@@ -18,7 +18,7 @@ from omega_cli.track.basis import PointBasis, joined, landmark_basis, vertex_bas
 from omega_cli.track.fit import Freedom, State, View
 from omega_cli.track.landmarks import Face, ibug_points
 from omega_cli.track.observe import FOCAL, face_view, ibug_view
-from omega_cli.track.perspective import most_likely_focal, moved_back, seen_with
+from omega_cli.track.perspective import Chooser, chooser, moved_back, seen_with
 from omega_cli.track.silhouette import Outline
 
 _OUTLINE_ROUNDS = 2
@@ -77,22 +77,26 @@ class HeadFitter:
         where there is one."""
         return self._fit(self.basis, [self.view(face, open_eyes) for face in faces], faces, parts)
 
-    def fit_any_lens(self, face: Face, part: Parts | None) -> Fit:
-        """`fit` of one picture, whose camera's focal length is found as well (`perspective`)."""
-        return self._fit(self.basis, [self.view(face)], [face], [part], find_focal=True)
+    def fit_any_lens(self, face: Face, part: Parts | None, focal: float | None = None) -> Fit:
+        """`fit` of one picture through the camera it was taken with; focal: its focal length, px of the crop,
+        which is found as well (`perspective`) where it is not known."""
+        return self._fit(self.basis, [self.view(face)], [face], [part], chooser(focal))
 
     def fit_points68(
-        self, points: np.ndarray, scores: np.ndarray, face: Face, label_map: np.ndarray, alpha: np.ndarray
-    ) -> Fit:
-        """The same from 68 points of another landmark network; scores and first pose are the face's."""
+        self, points: np.ndarray, scores: np.ndarray, face: Face, part: Parts, find_focal: bool = False,
+        focal: float | None = None,
+    ) -> Fit:  # fmt: skip
+        """The same from 68 points of another landmark network, through the usual camera or (find_focal) as in
+        `fit_any_lens`; scores and first pose are the face's."""
         basis, valid = landmark_basis(self.model, "ibug68")
         view = ibug_view(points, scores, valid, face, self.names, self.model.E)
-        return self._fit(basis, [view], [face], [(label_map, alpha)])
+        return self._fit(basis, [view], [face], [part], chooser(focal) if find_focal else None)
 
     def _fit(
         self, basis: PointBasis, views: list[View], faces: Sequence[Face], parts: Sequence[Parts | None],
-        find_focal: bool = False,
+        choose: Chooser | None = None,
     ) -> Fit:  # fmt: skip
+        """choose: of one view's focal length; None: the usual one."""
         used = [np.abs(view.whiten).sum((1, 2)) > 0 for view in views]
         states = [
             solver.start(basis, view, face.rotation, on)
@@ -103,8 +107,8 @@ class HeadFitter:
         _, states, _ = solver.solve(basis, betas, states, views, pose_only, steps=8, robust=6.0)
         betas, states, _ = solver.solve(basis, betas, states, views, self.freedom, steps=12)
         focal = FOCAL
-        if find_focal:  # of one view
-            focal, betas, states = self._with_focal(basis, betas, states[0], views[0])
+        if choose is not None:
+            focal, betas, states = self._with_focal(basis, betas, states[0], views[0], choose)
             views = [seen_with(views[0], focal)]
         if any(part is not None for part in parts):
             betas, states = self._fit_outline(basis, betas, states, views, faces, parts)
@@ -118,9 +122,9 @@ class HeadFitter:
         return Fit(betas, states, projected, float(np.mean(errors)), focal)
 
     def _with_focal(
-        self, basis: PointBasis, betas: np.ndarray, state: State, view: View
+        self, basis: PointBasis, betas: np.ndarray, state: State, view: View, choose: Chooser
     ) -> tuple[float, np.ndarray, list[State]]:
-        """The likely focal length, and the fit through such a camera."""
+        """The chosen focal length, and the fit through such a camera."""
         solved = {FOCAL: (betas, state)}
 
         def cost(focal: float) -> float:
@@ -133,7 +137,7 @@ class HeadFitter:
             solved[focal] = betas, states[0]
             return found
 
-        focal = most_likely_focal(cost)
+        focal = choose(cost)
         cost(focal)
         betas, state = solved[focal]
         return focal, betas, [state]

@@ -3,7 +3,7 @@
 Near a face the nose is large and the sides of the head shrink behind it; from far away both are drawn to one
 scale. Assuming one distance for all photos makes heads of selfies too narrow behind the face and those of
 long lenses too wide, by up to 10 % at the skull. The solver's cost at a few focal lengths, with a prior on
-them, says which is likely.
+them, says which is likely, unless the photo's EXIF tells.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from omega_cli.track.observe import source_camera
 
 USUAL, SPREAD = 1450.0, 0.5  # px of the 512 px crop: what portraits have, deviation of the logarithm  # ours
 STEP, MOST = 0.35, 3  # of the logarithm; so many steps to each side, from 0.4 to 3.2 m  # ours
+Chooser = Callable[[Callable[[float], float]], float]  # from the solver's cost of a focal length to one
 
 
 def most_likely_focal(cost: Callable[[float], float]) -> float:
@@ -42,6 +43,15 @@ def most_likely_focal(cost: Callable[[float], float]) -> float:
     bend = before - 2 * here + after
     shift = 0.5 * (before - after) / bend if bend > 1e-9 else 0.0
     return USUAL * math.exp((best + float(np.clip(shift, -0.5, 0.5))) * STEP)
+
+
+def chooser(focal: float | None) -> Chooser:
+    """`most_likely_focal`, or a focal length that is known, px of the crop, kept within the range of that."""
+    if focal is None:
+        return most_likely_focal
+    limit = MOST * STEP
+    kept = USUAL * math.exp(float(np.clip(math.log(focal / USUAL), -limit, limit)))
+    return lambda cost: kept
 
 
 def seen_with(view: View, focal: float) -> View:

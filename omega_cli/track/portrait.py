@@ -94,7 +94,8 @@ def track_photo(
     photo: Photo, model: HeadModel, networks: Networks, *, face_index: int = 0, name: str = "the picture",
     find_lens: bool = False,
 ) -> TrackedImage:  # fmt: skip
-    """Track one face of a photo. find_lens: the camera's distance is found, too, from the 478 landmarks.
+    """Track one face of a photo. find_lens: the camera's distance is not the usual one, but what the photo's
+    EXIF or else the landmarks tell.
 
     Raises OmegaError when there is no face that can be used.
     """
@@ -119,13 +120,16 @@ def track_photo(
     label_map = crops.tidy_labels(label_map, alpha)
 
     points68, scores68 = ibug_points(face.points)
-    fitter = HeadFitter(model)
+    fitter, part = HeadFitter(model), (label_map, alpha)
+    focal = photo.focal_px * crop.scale if photo.focal_px else None
     if networks.aligner is not None:
         points68, scores68 = networks.aligner(crop.rgb, box)
-        fit = fitter.fit_points68(points68, scores68, face, label_map, alpha)
+        fit = fitter.fit_points68(points68, scores68, face, part, find_lens, focal)
     else:
-        part = label_map, alpha
-        fit = fitter.fit_any_lens(face, part) if find_lens else fitter.fit([face], [part])
+        fit = fitter.fit_any_lens(face, part, focal) if find_lens else fitter.fit([face], [part])
+    told_by = "usual" if not find_lens else "landmarks" if focal is None else "exif"
+    if told_by == "exif":
+        notes.append(f"The camera's focal length is taken from the EXIF of {name}.")
     params = fitter.params(fit.betas, fit.states)
     _require_frontal(fit.yaw_deg, MAX_YAW_DEG + 5, name)  # two measures of one angle: no hair's breadth
     rgba = np.concatenate([colour.astype(np.float32) / 255, alpha[..., None]], axis=2)
@@ -158,6 +162,7 @@ def track_photo(
             "face_px": round(found.size, 1),
             "yaw_deg": round(fit.yaw_deg, 1),
             "focal_px": round(fit.focal, 1),
+            "focal_from": told_by,
             "betas_abs_max": round(float(np.abs(fit.betas).max(initial=0)), 2),
             "betas_rms": round(math.sqrt(float((fit.betas**2).mean())), 3),
         },

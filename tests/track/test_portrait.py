@@ -1,11 +1,12 @@
 """Photos from end to end: landmarks met, plausible people, choices among faces, clear refusals."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 from conftest import weight_file
-from PIL import Image
+from PIL import ExifTags, Image
 
 from omega_cli.errors import OmegaError
 from omega_cli.head.assets import load_head
@@ -85,6 +86,29 @@ def test_a_cut_out_is_taken_at_its_word(astronaut, head, networks, tracked):
     cut = Photo(photo.rgb, alpha.astype(np.uint8), photo.full_size)
     again = portrait.track_photo(cut, head, networks)
     assert (again.image[3] - tracked.image[3]).abs().mean() < 0.02
+
+
+def test_the_lens_is_the_one_in_the_exif(astronaut, head, networks):
+    """The astronaut as of a phone's 35 mm equivalent of 50 mm: px of the photo become px of the crop."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 50
+    Image.open(astronaut).convert("RGB").crop((0, 0, 512, 384)).save(buffer, "JPEG", quality=95, exif=exif)
+    photo = decode_photo(buffer.getvalue(), "shot.jpg")
+    told = portrait.track_photo(photo, head, networks, name="shot.jpg", find_lens=True)
+    focal = 50 / np.hypot(36, 24) * np.hypot(512, 384) * told.crop["scale"]
+    assert (told.metrics["focal_px"], told.metrics["focal_from"]) == (round(focal, 1), "exif")
+    assert float(told.camera.K[0, 0]) == pytest.approx(focal, rel=1e-6)
+    assert float(told.camera.viewmat[2, 3]) == pytest.approx(focal / 1280, rel=1e-6)
+    assert told.notes == ["The camera's focal length is taken from the EXIF of shot.jpg."]
+    sparse = dataclasses.replace(networks, aligner=lambda rgb, box: (told.points68, np.ones(68)))
+    from68 = portrait.track_photo(photo, head, sparse, find_lens=True)
+    assert (from68.camera.K == told.camera.K).all() and from68.metrics["focal_from"] == "exif"
+    bare = dataclasses.replace(photo, focal_px=None)
+    found = portrait.track_photo(bare, head, networks, find_lens=True)
+    assert found.metrics["focal_from"] == "landmarks" and found.metrics["focal_px"] != round(focal, 1)
+    usual = portrait.track_photo(photo, head, networks)
+    assert (usual.metrics["focal_px"], usual.metrics["focal_from"]) == (1280, "usual")
+    assert found.notes == usual.notes == []
 
 
 def test_choosing_among_two(astronaut, grace_hopper, head, networks):
@@ -196,5 +220,3 @@ def test_the_lens_is_found_where_it_is_asked_for(astronaut, head, networks):
     assert found.metrics["focal_px"] == pytest.approx(focal, abs=0.1)
     assert float(found.camera.viewmat[2, 3]) == pytest.approx(focal / 1280, rel=1e-5)
     assert found.metrics["reprojection_px"] < usual.metrics["reprojection_px"] + 0.05
-    with pytest.raises(ValueError, match="leave --landmarks out"):
-        TrackConfig(lens="found", landmarks="face-alignment")

@@ -11,7 +11,7 @@ import torch
 
 from omega_cli.data.studio.light import Light, sample_light
 from omega_cli.data.studio.look import Draw, sample_look
-from omega_cli.data.studio.people import generator
+from omega_cli.data.studio.people import generator, sample_person
 from omega_cli.geometry.camera import perspective
 from omega_cli.geometry.similarity import similarity
 from omega_cli.head.params import HeadParams
@@ -21,7 +21,7 @@ from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.train.views import loop, samples, score, scoring
 from omega_cli.train.views.loop import LoopConfig, learning_rate
 from omega_cli.train.views.pool import Pool
-from omega_cli.train.views.shots import _all_around, _evened, _rim_noise, shoulder_free
+from omega_cli.train.views.shots import _all_around, _evened, _rim_noise, as_from_elsewhere, shoulder_free
 
 SIZE = 64
 TINY = ViewNetConfig(channels=(16, 16, 32), width=64, layers=1, embedding=16, positions=4)
@@ -174,6 +174,45 @@ def test_a_tiny_run_from_the_command_line(tmp_path, omega):
     assert done.stdout.strip() == str(weights) and weights.is_file()
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["config"]["size"] == 64 and record["config"]["seconds"] == 6
+
+
+def test_a_face_seen_from_elsewhere_lies_over_itself_but_for_its_depth():
+    """Least squares over shift and scale leave what depth does; what has none does not move."""
+    points = 0.08 * torch.randn(40, 3, generator=torch.Generator().manual_seed(2))
+    near = perspective(10.0, 512, 0.2, 0.6)
+    seen = near.project(points)[0].double().numpy()
+    seen -= seen.mean(0)
+    off = as_from_elsewhere(near, points, 2.0)
+    assert np.abs(off).max() > 3 and np.abs(off.mean(0)).max() < 1e-9
+    assert abs((off * (seen + off)).sum()) < 1e-6 * (seen**2).sum()
+    assert np.abs(as_from_elsewhere(near, points, 1.0)).max() < 1e-3
+    depth = float(near.viewmat[2, :3] @ points.mean(0) + near.viewmat[2, 3])
+    there = perspective(10.0, 512, 0.2, 0.6 + depth).project(points)[0].double().numpy()
+    there -= there.mean(0)
+    assert np.allclose(there * (there * seen).sum() / (there * there).sum(), seen + off, atol=0.02)
+    level = points * torch.tensor([1.0, 1.0, 0.0]) @ near.viewmat[:3, :3]
+    assert np.abs(as_from_elsewhere(near, level, 3.0)).max() < 0.01
+
+
+def test_a_photo_is_seen_through_a_camera_that_was_found():
+    """Of photos from 0.5 to 3 m; the usual camera is further from the one that took them."""
+    with torch.no_grad():
+        studio = samples.Studio(SIZE, 0.21)
+        photographer, taken, true = studio.photographer, [], []
+        aim = photographer.aim
+
+        def aimed(*args):
+            found = aim(*args)
+            true.append(float(found[0].K[0, 0]))
+            return found
+
+        photographer.aim = aimed
+        for seed in range(6):
+            rng = torch.Generator().manual_seed(seed)
+            sitter = samples.studio_sitter(sample_person(seed + 40, studio.plain), rng)
+            taken.append(float(photographer.photograph(sitter, rng).camera.K[0, 0]))
+    off, usual = (np.log(np.array(x) / true) for x in (taken, 1280.0))
+    assert np.sqrt((off**2).mean()) < 0.75 * np.sqrt((usual**2).mean())
 
 
 def test_a_matte_with_noise_on_its_rim_is_whole_inside_and_empty_outside():

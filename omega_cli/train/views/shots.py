@@ -27,10 +27,11 @@ from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.track import crop as crops
 from omega_cli.track.identity import HeadFitter
 from omega_cli.track.landmarks import SCORES, Face
-from omega_cli.track.observe import SIZE, source_camera
+from omega_cli.track.observe import FOCAL, SIZE, source_camera
 
 PHOTO = 320  # px drawn of a photo; enlarged to the tracker's 512: the network sees 192 of them
 LANDMARK_NOISE = (0.004, 0.006)  # of the face's size: each point's own, and what neighbours share  # ours
+DISTANCE_NOISE = 0.4  # of its logarithm: landmark networks lay faces out as if seen from elsewhere  # ours
 BELOW_CHIN = 0.04  # m: from there on down only what the mesh carries, and hair, is true  # ours
 TEXTURE = 384  # texels of the lift's texture
 
@@ -165,6 +166,9 @@ class Photographer:
         view = dataclasses.replace(view, K=K)
         face = face.moved(scale, (SIZE / 2 - x * scale, SIZE / 2 - y * scale))
         points68 = view.project(sitter.points68)[0].double().numpy()
+        nearer = math.exp(draw.normal(0, DISTANCE_NOISE * jitter))
+        points68 = points68 + as_from_elsewhere(view, sitter.points68, nearer)
+        face = dataclasses.replace(face, points=face.points + as_from_elsewhere(view, points, nearer))
         own, shared = (n * face.size * jitter for n in LANDMARK_NOISE)
         face = dataclasses.replace(face, points=_noisy(face.points, own, shared, generator))
         return view, face, _noisy(points68, own, shared, generator)
@@ -185,15 +189,15 @@ class Photographer:
     ) -> tuple[HeadParams, Camera]:
         parts = labels.numpy().astype(np.uint8), alpha[0].numpy()
         if points68 is None:
-            fit = self.fitter.fit([face], [parts])
+            fit = self.fitter.fit_any_lens(face, parts)
         else:
-            fit = self.fitter.fit_points68(points68, np.ones(68), face, *parts)
-        return head_frame(self.model, self.fitter.params(fit.betas, fit.states), _crop_camera())
+            fit = self.fitter.fit_points68(points68, np.ones(68), face, parts, find_focal=True)
+        return head_frame(self.model, self.fitter.params(fit.betas, fit.states), _crop_camera(fit.focal))
 
 
-def _crop_camera() -> Camera:
-    """The camera through which the tracker sees every crop."""
-    K, viewmat = (torch.tensor(m, dtype=torch.float32) for m in source_camera())
+def _crop_camera(focal: float = FOCAL) -> Camera:
+    """The camera through which the tracker sees a crop."""
+    K, viewmat = (torch.tensor(m, dtype=torch.float32) for m in source_camera(focal))
     return Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
 
 
@@ -262,6 +266,21 @@ def _small_turn(draw: Draw, spread_deg: float) -> np.ndarray:  # [3, 3]
     from omega_cli.track.fit import rotation_of
 
     return rotation_of(np.radians([draw.normal(0, spread_deg) for _ in range(3)]))
+
+
+def as_from_elsewhere(view: Camera, points: Tensor, factor: float) -> np.ndarray:
+    """How far, px [L, 2], points [L, 3] would move in a picture from `factor` times the distance, laid over
+    this one by shift and scale."""
+    depth = float(view.viewmat[2, :3] @ points.mean(0) + view.viewmat[2, 3])
+    viewmat, K = view.viewmat.clone(), view.K.clone()
+    viewmat[2, 3] += (factor - 1) * depth
+    K[[0, 1], [0, 1]] *= factor
+    here, there = (
+        camera.project(points)[0].double().numpy()
+        for camera in (view, dataclasses.replace(view, K=K, viewmat=viewmat))
+    )
+    a, b = there - there.mean(0), here - here.mean(0)
+    return a * (a * b).sum() / (a * a).sum() - b
 
 
 def _noisy(points: np.ndarray, own: float, shared: float, generator: torch.Generator) -> np.ndarray:
