@@ -31,8 +31,8 @@ STAGE = click.Choice(NAMES)
     "--parser", type=click.Choice(["own", "bisenet"]), help="Face parser; bisenet: research and personal use."
 )
 @click.option(
-    "--lens", type=click.Choice(["usual", "found"]),
-    help="found: the camera's distance is told by EXIF or read off the face, for selfies and long lenses.",
+    "--lens", type=click.Choice(["auto", "usual", "found"]),
+    help="Camera's distance: auto = EXIF's, else 1 m; found = else read off the face, for selfies.",
 )  # fmt: skip
 @click.option(
     "--networks",

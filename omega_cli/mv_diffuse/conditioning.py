@@ -28,6 +28,9 @@ DEPTH_RANGE = 0.2  # m: depths are divided by it
 FAINT = 0.06  # change of coverage that counts as none  # ours
 RIM = 0.3  # coverage below which a pixel's own colour is not told from white  # ours
 EDGE = 3.0  # how much harder the outline becomes  # ours
+NEWS = (0.15, 0.35)  # change of colour, over BROAD px, that says another surface than the photo's  # ours
+BROAD = 7  # px of the network: wider than rims of glasses and lids, which it only draws softer  # ours
+HUE = 5  # px of the network over which hair has one hue  # ours
 SHARP = 0.15  # change of colour at which the lift's own fine detail has faded  # ours
 
 
@@ -96,25 +99,34 @@ def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
     """The view with the network's residual: made coarse, laid on fine.
 
     Fine detail is the lift's own; it fades where the network changes the colour, for there it belongs to
-    something else. Where the photo saw the surface straight the colour stays the photo's, as far as the
-    network agrees that there is a surface. Flecks beside the head go. Zero residual gives the view back.
+    something else. Where the photo saw the surface straight the colour stays the photo's, unless the network
+    says that something else is seen there (hair before a cheek, of which the lift knows no depth). Flecks
+    beside the head go. Zero residual gives the view back.
     """
     if not residual.any():
         return view
     size = view.rgb.shape[-1]
-    change = F.interpolate(residual[None], (size, size), mode="bicubic", align_corners=False)[0]
+    broad = F.avg_pool2d(residual[None, :3], BROAD, 1, BROAD // 2, count_include_pad=False)
+    residual = without_confetti(view, residual)
+    change, news = (
+        F.interpolate(maps, (size, size), mode="bicubic", align_corners=False)[0]
+        for maps in (residual[None], broad.abs().amax(1, keepdim=True))
+    )
     coarse, covered = _low(torch.cat([view.rgb, view.mask]), residual.shape[-1]).split([3, 1])
     # Added to a sharp outline a soft change would leave a gap along it: what grows is the coarse sum.
     grows = ((change[6:] - FAINT) / FAINT).clamp(0, 1)
-    lost = -F.softshrink(change[6:].clamp_max(0), FAINT)
-    mask = torch.lerp(view.mask - lost, torch.maximum(view.mask, covered + change[6:]), grows).clamp(0, 1)
+    # A share of what was covered is lost: a rim's few per cent go with the rest and leave no line.
+    lost = (-change[6:] / covered.clamp_min(FAINT) - FAINT).clamp(0, 1)
+    mask = torch.lerp(view.mask * (1 - lost), torch.maximum(view.mask, covered + change[6:]), grows)
+    mask = mask.clamp(0, 1)
     mask = mask * main_part(mask)
     # Beside an outline that moves outwards the lift's own pixels are part white.
     reach = 2 * math.ceil(size / residual.shape[-1]) + 1
     settled = 1 - F.max_pool2d((mask - view.mask).clamp_min(0)[None], reach, 1, reach // 2)[0]
     keep = torch.exp(-change[:3].abs().amax(0, keepdim=True) / SHARP) * settled
     painted = coarse + change[:3] + (view.rgb - coarse) * keep
-    own = view.trust * settled * (mask / view.mask.clamp_min(1e-3)).clamp(0, 1)
+    same = ((NEWS[1] - news) / (NEWS[1] - NEWS[0])).clamp(0, 1)
+    own = view.trust * same * settled * (mask / view.mask.clamp_min(1e-3)).clamp(0, 1)
     rgb = own * view.rgb + (1 - own) * painted
     # The network's rims are as soft as its pixels are wide: their colour without the white, a harder edge.
     bare = (rgb - (1 - mask)) / mask.clamp_min(RIM)
@@ -124,6 +136,22 @@ def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
     normal = F.normalize(view.normal * inside + change[3:6], dim=0, eps=1e-4)
     normal = torch.where(mask > FAINT, normal, 1.0)
     return View(view.camera, rgb.clamp(0, 1), normal, mask, view.trust, view.depth)
+
+
+def without_confetti(view: View, residual: Tensor) -> Tensor:  # [7, h, w] -> [7, h, w]
+    """The residual whose sum with the view has its hue smoothed over HUE px where it changes the colour.
+
+    Single pixels of the network's hair are pink, yellow and green, which is noise; light and dark, which
+    make strands, stay.
+    """
+    low = F.interpolate(torch.cat([view.rgb, view.mask])[None], residual.shape[-2:], mode="area")[0]
+    head = (low[3:] + residual[6:]).clamp(0, 1)
+    hue = low[:3] + residual[:3]
+    hue = hue - hue.mean(0, keepdim=True)  # white, which is behind all, has none
+    near = F.avg_pool2d(torch.cat([hue, head])[None], HUE, 1, HUE // 2)[0]
+    smooth = near[:3] / near[3:].clamp_min(0.05) * head
+    changes = (residual[:3].abs().amax(0, keepdim=True) / SHARP).clamp(0, 1)
+    return torch.cat([residual[:3] + changes * (smooth - hue), residual[3:]])
 
 
 def main_part(mask: Tensor) -> Tensor:  # [1, H, W] -> [1, H, W] of 0 and 1

@@ -61,11 +61,10 @@ def settle(base: Tensor, residual: Tensor, chin: float, cut: bool = False) -> Te
     whether the photo cuts the crown (`cuts_crown`).
 
     The front stays the lift's: it is the photo, and the lift's outline meets the photo's outline through
-    the photo's own camera; photographs taught the network theirs as if it were orthographic. Above the
-    chin no view has less of the head than the lift, for the same reason, and the back has its outline
-    exactly: seen from behind, a body's outline is that from the front. Normals stay where the lift has a
-    surface, or they would not fit these outlines. Small changes of colour are left out. Only a crown that
-    the photo cuts off is the network's in front and behind, too.
+    the photo's own camera. Above the chin the back has its outline exactly: seen from behind, a body's
+    outline is that from the front. Normals of the back stay where the lift has a surface, or they would not
+    fit this outline. The sides, of which the photo tells least, are the network's. Small changes of colour
+    are left out. Only a crown that the photo cuts off is the network's in front and behind, too.
 
     All six cameras are level, so what reaches a row of one reaches it in all: no side is higher than the
     front. (A mesh that follows such sides gets a ridge along its middle.)
@@ -90,9 +89,9 @@ def settle(base: Tensor, residual: Tensor, chin: float, cut: bool = False) -> Te
         elif view == BACK:
             alpha = torch.lerp(own[view], torch.maximum(lifted[view], front.flip(1) * cut), above)
         else:
-            alpha = torch.lerp(own[view], grown[view], above).minimum(torch.maximum(reached, lifted[view]))
+            alpha = own[view].minimum(torch.maximum(reached, lifted[view]))
         change = with_outline(predicted[view], alpha) - base[view]
-        bare = (lifted[view] < 0.5).to(change)
+        bare = (lifted[view] < 0.5).to(change) if view in (FRONT, BACK) else 1.0
         kept[view] = torch.cat([F.softshrink(change[:3], SMALL_COLOUR), change[3:6] * bare, change[6:]])
         if view == FRONT:
             kept[view] = change * (change[6:] > 0.01)

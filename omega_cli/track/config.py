@@ -16,10 +16,11 @@ class TrackConfig:
     parser: Literal["own", "bisenet"] = opt(
         "own", "Face parser; bisenet is trained on a data set for research and personal use only."
     )
-    lens: Literal["usual", "found"] = opt(
-        "usual",
-        "Where a photo was taken from: usual = 1 m for a head that fills it; found = told by its EXIF or "
-        "read off the landmarks' perspective, for selfies and long lenses.",
+    lens: Literal["auto", "usual", "found"] = opt(
+        "auto",
+        "Where a photo was taken from: auto = as its EXIF tells, else usual; usual = 1 m for a head that "
+        "fills it; found = as EXIF tells, else read off the landmarks' perspective, for selfies and long "
+        "lenses.",
     )
     face: int = opt(0, "Which face where there are several; 0 is the largest.")
     smooth: float = opt(1.0, "Strength of a film's smoothing over time; 0 leaves it as measured.")

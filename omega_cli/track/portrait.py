@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -92,10 +92,10 @@ def choose_face(faces: list[Face], index: int, name: str) -> tuple[Face, list[st
 
 def track_photo(
     photo: Photo, model: HeadModel, networks: Networks, *, face_index: int = 0, name: str = "the picture",
-    find_lens: bool = False,
+    lens: Literal["auto", "usual", "found"] = "usual",
 ) -> TrackedImage:  # fmt: skip
-    """Track one face of a photo. find_lens: the camera's distance is not the usual one, but what the photo's
-    EXIF or else the landmarks tell.
+    """Track one face of a photo. lens: the camera's distance is the usual one; or (auto, found) what the
+    photo's EXIF tells, and without that the usual one (auto) or what the landmarks tell (found).
 
     Raises OmegaError when there is no face that can be used.
     """
@@ -121,7 +121,8 @@ def track_photo(
 
     points68, scores68 = ibug_points(face.points)
     fitter, part = HeadFitter(model), (label_map, alpha)
-    focal = photo.focal_px * crop.scale if photo.focal_px else None
+    focal = photo.focal_px * crop.scale if photo.focal_px and lens != "usual" else None
+    find_lens = lens == "found" or focal is not None
     if networks.aligner is not None:
         points68, scores68 = networks.aligner(crop.rgb, box)
         fit = fitter.fit_points68(points68, scores68, face, part, find_lens, focal)

@@ -59,7 +59,7 @@ def run(
                 model,
                 networks,
                 face_index=config.face,
-                find_lens=config.lens == "found",
+                lens=config.lens,
                 name=image.name,
             )
         for note in tracked.notes:
@@ -83,7 +83,7 @@ def track_image(
     with Landmarker(weights.resolve("face_landmarker", report).read_bytes()) as landmarker:
         return portrait.track_photo(
             photo, model or load_head(), _networks(landmarker, config, device, report),
-            face_index=config.face, name=path.name, find_lens=config.lens == "found",
+            face_index=config.face, name=path.name, lens=config.lens,
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from omega_cli.mv_diffuse.conditioning import (
     main_part,
     network_input,
     photo_maps,
+    without_confetti,
 )
 from omega_cli.mv_diffuse.lift import View
 from omega_cli.mv_diffuse.network import ViewNet, ViewNetConfig
@@ -123,13 +124,49 @@ def test_similarity_finds_a_known_one():
 
 
 def test_where_the_photo_is_trusted_its_pixels_stay():
+    """Unless the network says over a breadth that something else is seen there."""
     before = view(0)
     full = View(before.camera, before.rgb, before.normal, before.mask, before.mask, before.depth)
-    residual = torch.zeros(7, 16, 16)
-    residual[:3] = 0.3
-    after = apply_residual(full, residual)
     inner = before.mask[0] * (torch.nn.functional.avg_pool2d(before.mask[None], 7, 1, 3)[0, 0] > 0.999)
+    residual = torch.zeros(7, 32, 32)
+    residual[:3] = 0.14
+    after = apply_residual(full, residual)
     assert torch.allclose(after.rgb[:, inner > 0], before.rgb[:, inner > 0], atol=1e-6)
+    residual[:3] = 0
+    residual[:3, :, 14:16] = -0.45  # a rim of glasses, drawn elsewhere
+    after = apply_residual(full, residual)
+    assert torch.allclose(after.rgb[:, inner > 0], before.rgb[:, inner > 0], atol=1e-6)
+    residual[:3, :, 8:22] = -0.8  # hair before the cheek
+    after = apply_residual(full, residual)
+    assert float(after.rgb[:, 24:36, 28:32].mean()) < 0.1 < 0.4 < float(before.rgb[:, 24:36, 28:32].mean())
+
+
+def test_an_outline_that_shrinks_leaves_no_line():
+    before = view(0)
+    base = base_of(lift_maps([before], 32))[0]
+    residual = torch.zeros(7, 32, 32)
+    residual[6, :, 18:] = -base[6, :, 18:]  # the right of the disc is not there
+    residual[:3, :, 18:] = 1 - base[:3, :, 18:]
+    after = apply_residual(before, residual)
+    assert float(after.mask[0, :, 40:].max()) == 0 and bool((after.rgb[:, :, 40:] == 1).all())
+    assert torch.equal(after.mask[0, :, :32], before.mask[0, :, :32])
+
+
+def test_hue_is_smoothed_where_the_network_paints_and_light_and_dark_stay():
+    before = view(0)
+    grey = View(before.camera, 1 - 0.5 * before.mask.expand(3, -1, -1), *[
+        getattr(before, n) for n in ("normal", "mask", "trust", "depth")
+    ])  # fmt: skip
+    noise = 0.4 * torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(4))
+    residual = torch.zeros(7, 32, 32)
+    residual[:3, :, :16] = noise[:, :, :16] * base_of(lift_maps([grey], 32))[0, 6, :, :16]
+    smooth = without_confetti(grey, residual)
+    assert torch.allclose(smooth[:3].mean(0), residual[:3].mean(0), atol=1e-6)
+    assert not smooth[:, :, 16:].any() and torch.equal(smooth[3:], residual[3:])
+    hues = [
+        float((r[:3, 8:22, 8:14] - r[:3, 8:22, 8:14].mean(0)).square().mean()) for r in (residual, smooth)
+    ]
+    assert hues[1] < 0.3 * hues[0]
 
 
 def test_flecks_beside_the_head_go_and_colour_comes_without_white():
@@ -158,12 +195,17 @@ def test_what_is_kept_of_a_residual():
     kept = settle(base, residual, chin=24.0)
     assert not kept[0].any()  # the front is the photo
     alpha = (base + kept)[1:, 6]
-    assert bool((alpha[:, :22] >= base[1:, 6, :22] - 1e-6).all())  # above the chin nothing is lost
-    assert float(alpha[:, 26:].max()) < 1e-6  # below it the network is believed
-    assert bool((alpha[0, 12:20, 27:30] > 0.99).all())
-    assert torch.allclose(alpha[2, :22], base[3, 6, :22], atol=1e-6)  # the back keeps its outline
-    inside = base[1, 6] > 0.5
-    assert not kept[1, 3:6][:, inside].any() and kept[1, 3:6, 12:20, 27:30].any()
+    sides = [0, 1, 3, 4]
+    beside = torch.ones(32, 32, dtype=torch.bool)
+    beside[12:20, 27:30] = False
+    assert float(alpha[sides][:, beside].max()) < 1e-6  # the sides are the network's
+    assert bool((alpha[sides, 12:20, 27:30] > 0.99).all())
+    assert torch.allclose(alpha[2, :22], base[3, 6, :22], atol=1e-6)  # the back keeps its outline,
+    assert float(alpha[2, 26:].max()) < 1e-6  # but below the chin
+    inside = base[3, 6] > 0.5
+    assert not kept[3, 3:6, :22][:, inside[:22]].any()  # and its normals
+    predicted = torch.nn.functional.normalize((base + residual)[1, 3:6, 12:20, 28], dim=0)
+    assert torch.allclose((base + kept)[1, 3:6, 12:20, 28], predicted, atol=1e-5)
 
 
 def test_no_view_reaches_higher_than_the_front():

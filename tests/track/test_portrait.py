@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from conftest import weight_file
 from PIL import ExifTags, Image
 
@@ -94,18 +95,21 @@ def test_the_lens_is_the_one_in_the_exif(astronaut, head, networks):
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 50
     Image.open(astronaut).convert("RGB").crop((0, 0, 512, 384)).save(buffer, "JPEG", quality=95, exif=exif)
     photo = decode_photo(buffer.getvalue(), "shot.jpg")
-    told = portrait.track_photo(photo, head, networks, name="shot.jpg", find_lens=True)
+    told = portrait.track_photo(photo, head, networks, name="shot.jpg", lens="found")
     focal = 50 / np.hypot(36, 24) * np.hypot(512, 384) * told.crop["scale"]
     assert (told.metrics["focal_px"], told.metrics["focal_from"]) == (round(focal, 1), "exif")
     assert float(told.camera.K[0, 0]) == pytest.approx(focal, rel=1e-6)
     assert float(told.camera.viewmat[2, 3]) == pytest.approx(focal / 1280, rel=1e-6)
     assert told.notes == ["The camera's focal length is taken from the EXIF of shot.jpg."]
     sparse = dataclasses.replace(networks, aligner=lambda rgb, box: (told.points68, np.ones(68)))
-    from68 = portrait.track_photo(photo, head, sparse, find_lens=True)
+    from68 = portrait.track_photo(photo, head, sparse, lens="found")
     assert (from68.camera.K == told.camera.K).all() and from68.metrics["focal_from"] == "exif"
     bare = dataclasses.replace(photo, focal_px=None)
-    found = portrait.track_photo(bare, head, networks, find_lens=True)
+    found = portrait.track_photo(bare, head, networks, lens="found")
     assert found.metrics["focal_from"] == "landmarks" and found.metrics["focal_px"] != round(focal, 1)
+    auto = portrait.track_photo(photo, head, networks, lens="auto")
+    assert torch.equal(auto.camera.K, told.camera.K) and auto.metrics["focal_from"] == "exif"
+    assert portrait.track_photo(bare, head, networks, lens="auto").metrics["focal_from"] == "usual"
     usual = portrait.track_photo(photo, head, networks)
     assert (usual.metrics["focal_px"], usual.metrics["focal_from"]) == (1280, "usual")
     assert found.notes == usual.notes == []
@@ -213,7 +217,7 @@ def test_decoded_bytes_or_file_are_the_same(astronaut):
 
 def test_the_lens_is_found_where_it_is_asked_for(astronaut, head, networks):
     usual = portrait.track_photo(photo_of(astronaut), head, networks, name="astronaut.png")
-    found = portrait.track_photo(photo_of(astronaut), head, networks, name="astronaut.png", find_lens=True)
+    found = portrait.track_photo(photo_of(astronaut), head, networks, name="astronaut.png", lens="found")
     assert (usual.camera.K[0, 0], usual.metrics["focal_px"]) == (1280, 1280)
     focal = float(found.camera.K[0, 0])
     assert 1300 < focal < 2600  # a studio portrait

@@ -195,7 +195,7 @@ def test_a_face_seen_from_elsewhere_lies_over_itself_but_for_its_depth():
 
 
 def test_a_photo_is_seen_through_a_camera_that_was_found():
-    """Of photos from 0.5 to 3 m; the usual camera is further from the one that took them."""
+    """Of photos from 0.5 to 3 m; half of them keep the usual camera, which is further from what took them."""
     with torch.no_grad():
         studio = samples.Studio(SIZE, 0.21)
         photographer, taken, true = studio.photographer, [], []
@@ -207,12 +207,15 @@ def test_a_photo_is_seen_through_a_camera_that_was_found():
             return found
 
         photographer.aim = aimed
-        for seed in range(6):
+        for seed in range(12):
             rng = torch.Generator().manual_seed(seed)
             sitter = samples.studio_sitter(sample_person(seed + 40, studio.plain), rng)
             taken.append(float(photographer.photograph(sitter, rng).camera.K[0, 0]))
     off, usual = (np.log(np.array(x) / true) for x in (taken, 1280.0))
-    assert np.sqrt((off**2).mean()) < 0.75 * np.sqrt((usual**2).mean())
+    usually = np.abs(np.array(taken) - 1280.0) < 0.1
+    known = np.abs(off) < 1e-4
+    assert 3 <= usually.sum() <= 9 and 1 <= known.sum() <= 6 and (usually | known).sum() < 12
+    assert np.sqrt((off[~usually] ** 2).mean()) < 0.75 * np.sqrt((usual[~usually] ** 2).mean())
 
 
 def test_a_matte_with_noise_on_its_rim_is_whole_inside_and_empty_outside():

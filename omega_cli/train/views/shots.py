@@ -111,7 +111,9 @@ class Photographer:
         alpha = _rim_noise(alpha, draw, jitter)
         area = _photo_area(alpha, float(points68[8, 1]), draw, jitter)
         alpha, labels = alpha * area, labels * area
-        params, camera_fit = self._fit(face, points68 if sitter.points478 is None else None, labels, alpha)
+        sparse = points68 if sitter.points478 is None else None
+        pick = draw.uniform() if jitter else 0.0
+        params, camera_fit = self._fit(face, sparse, labels, alpha, float(camera.K[0, 0]), pick)
         fitted = self.model.landmark_points(self.model(params).vertices[0], "ibug68")
         return Taken(
             torch.cat([rgb, alpha]), labels, area, params, camera_fit, fitted,
@@ -185,13 +187,19 @@ class Photographer:
         return similarity(self.rest68, points68)(self.rest478)
 
     def _fit(
-        self, face: Face, points68: np.ndarray | None, labels: Tensor, alpha: Tensor
-    ) -> tuple[HeadParams, Camera]:
+        self, face: Face, points68: np.ndarray | None, labels: Tensor, alpha: Tensor, focal: float,
+        pick: float,
+    ) -> tuple[HeadParams, Camera]:  # fmt: skip
+        """focal: the photo's, px; pick in [0, 1]: half of the photos are taken for usual ones, of a quarter
+        the focal length is known, of the rest it is found, as `track --lens` has them."""
         parts = labels.numpy().astype(np.uint8), alpha[0].numpy()
-        if points68 is None:
-            fit = self.fitter.fit_any_lens(face, parts)
+        usual, known = pick < 0.5, focal if pick < 0.75 else None
+        if points68 is not None:
+            fit = self.fitter.fit_points68(points68, np.ones(68), face, parts, not usual, known)
+        elif usual:
+            fit = self.fitter.fit([face], [parts])
         else:
-            fit = self.fitter.fit_points68(points68, np.ones(68), face, parts, find_focal=True)
+            fit = self.fitter.fit_any_lens(face, parts, known)
         return head_frame(self.model, self.fitter.params(fit.betas, fit.states), _crop_camera(fit.focal))
 
 
