@@ -27,6 +27,8 @@ PLAIN_SKIN = (SKIN, NOSE, EARS, NECK)
 HAIR_LIKE = (HAIR, HAT)
 # Hair on a face seen at a lower cosine hangs beside it; at the temples it lies on it. Ours.
 BESIDE_CHEEK, BESIDE_TEMPLE = 0.55, 0.25
+COLLAR_RISE = 0.45  # m per m backwards: low at the throat, high at the nape, as the bust's own edge. Ours.
+SHOULDERS = -0.05  # m: their crest lies behind the ears. Ours.
 
 
 @dataclass(frozen=True)
@@ -158,15 +160,36 @@ def hat_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
     return label_field(surface, seen, (HAT,), prior, torch.full_like(prior, 0.5))
 
 
-def cloth_field(surface: Surface, seen: Evidence) -> Tensor:  # [V] in [0, 1]
-    """Where the neck wears cloth: as high behind as the photo shows the collar at the sides."""
+def cloth_field(surface: Surface, photo: Photo, seen: Evidence) -> Tensor:  # [V] in [0, 1]
+    """Where the neck wears cloth: as high behind as the photo shows the collar at the sides; of a neckline so
+    wide that the mesh meets none in front, up to where the shoulders' cloth goes on, rising to the nape."""
     low = surface.model.regions["neck"] | surface.model.regions["boundary"]
     cloth = low & (seen.label == CLOTH) & (seen.weight > 0.3)
-    if cloth.sum() < 20:
+    if cloth.sum() >= 20:
+        height, collar = surface.vertices[:, 1], surface.vertices[cloth, 1]
+    else:
+        height, collar = rising(surface.vertices), rising(cloth_beside(photo))
+    if not len(collar):
         return torch.zeros_like(seen.weight)
-    collar = surface.vertices[cloth, 1].quantile(0.8)
-    prior = ((collar - surface.vertices[:, 1]) / 0.006 + 0.5).clamp(0, 1) * low
+    prior = ((collar.quantile(0.8) - height) / 0.006 + 0.5).clamp(0, 1) * low
     return label_field(surface, seen, (CLOTH,), prior, torch.where(low, 0.6, 8.0))
+
+
+def cloth_beside(photo: Photo) -> Tensor:  # [N, 3] m
+    """The upper edge of the photo's cloth, for necklines so wide that the mesh meets none in front: the crest
+    of the shoulders, on either side of the neck. Empty where the photo shows (almost) no cloth."""
+    mask = shown(photo, (CLOTH,))
+    if mask is None:
+        return photo.camera.viewmat.new_zeros(0, 3)
+    columns = torch.nonzero(mask[0].any(0))[:, 0]
+    rows = mask[0].to(torch.uint8).argmax(0)[columns]
+    crest = photo.camera.to_camera(mask.new_tensor([0, 0, SHOULDERS]))[2]
+    return photo.camera.unproject(torch.stack([columns, rows], -1) + 0.5, crest.expand(len(rows)))
+
+
+def rising(points: Tensor) -> Tensor:  # [..., 3] m, head frame -> [...] m
+    """Height over the plane in which a collar lies around the neck's root, the same all along the collar."""
+    return points[..., 1] + COLLAR_RISE * points[..., 2]
 
 
 def label_field(
@@ -256,8 +279,9 @@ def build_texture(
     hair = continued_colour(surface, photo, (HAIR,), mirror)
     albedo = person_albedo(model, photo, skin)
     skin = albedo if skin is None else torch.where(model.regions["skin"][:, None], skin, albedo)
-    cloth, dressed = continued_colour(surface, photo, (CLOTH,), mirror), cloth_field(surface, at_vertices)
+    cloth = continued_colour(surface, photo, (CLOTH,), mirror)
     if cloth is not None:
+        dressed = cloth_field(surface, photo, at_vertices)
         skin = torch.lerp(skin, cloth, sharpen(dressed)[:, None])
     if hair is None:
         hair, worn = skin, torch.zeros_like(worn)
