@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import signal
 import traceback
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 import omega_cli
 from omega_cli.errors import OmegaError
 
+SPINS = "2000"  # as fast as endless spinning on idle cores, twice as fast on busy ones (docs/performance.md)
 COMMANDS = {
     "generate": ("omega_cli.generate.command:command", "Make an avatar from a photo: the whole path."),
     "track": ("omega_cli.track.command:command", "Crop, matte, landmarks and head fit of a photo or clip."),
@@ -115,6 +117,9 @@ def main() -> None:
     """Entry point of `omega`."""
     # A stage that is told to stop (batch systems send SIGTERM) cleans up like one that is interrupted.
     signal.signal(signal.SIGTERM, _terminate)
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        # Read when torch loads. Threads that wait spin a little, not for good: cores may be busy elsewhere.
+        os.environ["GOMP_SPINCOUNT"] = SPINS
     cli(prog_name="omega")
 
 

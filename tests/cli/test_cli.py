@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import click
 import pytest
 from click.testing import CliRunner
 
 import omega_cli
-from omega_cli.cli import COMMANDS, LazyGroup, cli, explain
+from omega_cli.cli import COMMANDS, SPINS, LazyGroup, cli, explain, main
 from omega_cli.errors import OmegaError
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "help"
@@ -221,3 +222,15 @@ def test_quiet_and_piped_output_is_clean(omega) -> None:
     done = omega("weights", "path", "open_head", "-q")
     assert done.returncode == 0 and done.stderr == ""
     assert Path(done.stdout.strip()).is_file() and len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+)
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch, given, expected):
+    monkeypatch.setattr("omega_cli.cli.cli", lambda prog_name: None)
+    monkeypatch.setattr("signal.signal", lambda number, action: None)
+    with mock.patch.dict(os.environ, given, clear=True):
+        main()
+        assert os.environ.get("GOMP_SPINCOUNT") == expected
