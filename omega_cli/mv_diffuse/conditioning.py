@@ -107,12 +107,13 @@ def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
         return view
     size = view.rgb.shape[-1]
     broad = F.avg_pool2d(residual[None, :3], BROAD, 1, BROAD // 2, count_include_pad=False)
-    residual = without_confetti(view, residual)
-    change, news = (
+    low = F.interpolate(torch.cat([view.rgb, view.mask])[None], residual.shape[-2:], mode="area")
+    residual = without_confetti(low[0], residual)
+    large, change, news = (
         F.interpolate(maps, (size, size), mode="bicubic", align_corners=False)[0]
-        for maps in (residual[None], broad.abs().amax(1, keepdim=True))
+        for maps in (low, residual[None], broad.abs().amax(1, keepdim=True))
     )
-    coarse, covered = _low(torch.cat([view.rgb, view.mask]), residual.shape[-1]).split([3, 1])
+    coarse, covered = large.split([3, 1])  # what of the view the network's pixels can show
     # Added to a sharp outline a soft change would leave a gap along it: what grows is the coarse sum.
     grows = ((change[6:] - FAINT) / FAINT).clamp(0, 1)
     # A share of what was covered is lost: a rim's few per cent go with the rest and leave no line.
@@ -138,13 +139,13 @@ def apply_residual(view: View, residual: Tensor) -> View:  # [7, h, w]
     return View(view.camera, rgb.clamp(0, 1), normal, mask, view.trust, view.depth)
 
 
-def without_confetti(view: View, residual: Tensor) -> Tensor:  # [7, h, w] -> [7, h, w]
+def without_confetti(low: Tensor, residual: Tensor) -> Tensor:  # [4, h, w], [7, h, w] -> [7, h, w]
     """The residual whose sum with the view has its hue smoothed over HUE px where it changes the colour.
+    low: the view's rgb on white and mask.
 
     Single pixels of the network's hair are pink, yellow and green, which is noise; light and dark, which
     make strands, stay.
     """
-    low = F.interpolate(torch.cat([view.rgb, view.mask])[None], residual.shape[-2:], mode="area")[0]
     head = (low[3:] + residual[6:]).clamp(0, 1)
     hue = low[:3] + residual[:3]
     hue = hue - hue.mean(0, keepdim=True)  # white, which is behind all, has none
@@ -163,9 +164,3 @@ def main_part(mask: Tensor) -> Tensor:  # [1, H, W] -> [1, H, W] of 0 and 1
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     near = cv2.dilate((parts == largest).astype(np.uint8), np.ones((7, 7), np.uint8))
     return torch.from_numpy(near)[None].to(mask)
-
-
-def _low(image: Tensor, size: int) -> Tensor:
-    """What of an image [C, H, W] a picture of `size` px can show."""
-    small = F.interpolate(image[None], (size, size), mode="area")
-    return F.interpolate(small, image.shape[-2:], mode="bicubic", align_corners=False)[0]

@@ -91,7 +91,7 @@ def settle(base: Tensor, residual: Tensor, chin: float, cut: bool = False) -> Te
         else:
             alpha = own[view].minimum(torch.maximum(reached, lifted[view]))
         change = with_outline(predicted[view], alpha) - base[view]
-        bare = (lifted[view] < 0.5).to(change) if view in (FRONT, BACK) else 1.0
+        bare = (lifted[view] < 0.5).to(change) if view == BACK else 1.0
         kept[view] = torch.cat([F.softshrink(change[:3], SMALL_COLOUR), change[3:6] * bare, change[6:]])
         if view == FRONT:
             kept[view] = change * (change[6:] > 0.01)

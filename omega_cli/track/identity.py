@@ -18,7 +18,7 @@ from omega_cli.track.basis import PointBasis, joined, landmark_basis, vertex_bas
 from omega_cli.track.fit import Freedom, State, View
 from omega_cli.track.landmarks import Face, ibug_points
 from omega_cli.track.observe import FOCAL, face_view, ibug_view
-from omega_cli.track.perspective import Chooser, chooser, moved_back, seen_with
+from omega_cli.track.perspective import Chooser, moved_back, seen_with
 from omega_cli.track.silhouette import Outline
 
 _OUTLINE_ROUNDS = 2
@@ -71,26 +71,21 @@ class HeadFitter:
         return ibug_view(points, scores, self.valid, face, self.names, self.model.E, open_eyes)
 
     def fit(
-        self, faces: Sequence[Face], parts: Sequence[Parts | None], open_eyes: np.ndarray | None = None
-    ) -> Fit:
-        """One identity for all faces (crop px) through the usual camera; `parts` adds what an outline says,
-        where there is one."""
-        return self._fit(self.basis, [self.view(face, open_eyes) for face in faces], faces, parts)
-
-    def fit_any_lens(self, face: Face, part: Parts | None, focal: float | None = None) -> Fit:
-        """`fit` of one picture through the camera it was taken with; focal: its focal length, px of the crop,
-        which is found as well (`perspective`) where it is not known."""
-        return self._fit(self.basis, [self.view(face)], [face], [part], chooser(focal))
+        self, faces: Sequence[Face], parts: Sequence[Parts | None], open_eyes: np.ndarray | None = None,
+        choose: Chooser | None = None,
+    ) -> Fit:  # fmt: skip
+        """One identity for all faces (crop px); `parts` adds what an outline says, where there is one.
+        choose: of one picture, the focal length of its camera (`perspective`); None: the usual one."""
+        return self._fit(self.basis, [self.view(face, open_eyes) for face in faces], faces, parts, choose)
 
     def fit_points68(
-        self, points: np.ndarray, scores: np.ndarray, face: Face, part: Parts, find_focal: bool = False,
-        focal: float | None = None,
+        self, points: np.ndarray, scores: np.ndarray, face: Face, part: Parts | None,
+        choose: Chooser | None = None,
     ) -> Fit:  # fmt: skip
-        """The same from 68 points of another landmark network, through the usual camera or (find_focal) as in
-        `fit_any_lens`; scores and first pose are the face's."""
+        """The same from 68 points of another landmark network; scores and first pose are the face's."""
         basis, valid = landmark_basis(self.model, "ibug68")
         view = ibug_view(points, scores, valid, face, self.names, self.model.E)
-        return self._fit(basis, [view], [face], [part], chooser(focal) if find_focal else None)
+        return self._fit(basis, [view], [face], [part], choose)
 
     def _fit(
         self, basis: PointBasis, views: list[View], faces: Sequence[Face], parts: Sequence[Parts | None],

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from omega_cli.geometry.camera import Camera
 from omega_cli.head.landmarks import FACE_OVAL
 from omega_cli.track.fit import View
 from omega_cli.track.landmarks import LEFT_IRIS, RIGHT_IRIS, Face
@@ -37,6 +39,12 @@ def source_camera(focal: float = FOCAL) -> tuple[np.ndarray, np.ndarray]:
     viewmat = np.diag([1.0, -1.0, -1.0, 1.0])
     viewmat[2, 3] = DISTANCE * focal / FOCAL
     return K, viewmat
+
+
+def crop_camera(focal: float = FOCAL) -> Camera:
+    """`source_camera` as a camera of the world that the head was fitted in."""
+    K, viewmat = (torch.tensor(matrix, dtype=torch.float32) for matrix in source_camera(focal))
+    return Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
 
 
 def face_view(

@@ -20,7 +20,8 @@ from omega_cli.track import parsing as labels
 from omega_cli.track.identity import HeadFitter
 from omega_cli.track.image_io import Photo
 from omega_cli.track.landmarks import Face, Landmarker, find_faces, ibug_points
-from omega_cli.track.observe import SIZE, source_camera
+from omega_cli.track.observe import crop_camera
+from omega_cli.track.perspective import chooser
 
 MIN_FACE = 64  # px
 MAX_YAW_DEG = 60.0
@@ -122,20 +123,18 @@ def track_photo(
     points68, scores68 = ibug_points(face.points)
     fitter, part = HeadFitter(model), (label_map, alpha)
     focal = photo.focal_px * crop.scale if photo.focal_px and lens != "usual" else None
-    find_lens = lens == "found" or focal is not None
+    choose = chooser(focal) if lens == "found" or focal is not None else None
     if networks.aligner is not None:
         points68, scores68 = networks.aligner(crop.rgb, box)
-        fit = fitter.fit_points68(points68, scores68, face, part, find_lens, focal)
+        fit = fitter.fit_points68(points68, scores68, face, part, choose)
     else:
-        fit = fitter.fit_any_lens(face, part, focal) if find_lens else fitter.fit([face], [part])
-    told_by = "usual" if not find_lens else "landmarks" if focal is None else "exif"
+        fit = fitter.fit([face], [part], choose=choose)
+    told_by = "usual" if choose is None else "landmarks" if focal is None else "exif"
     if told_by == "exif":
         notes.append(f"The camera's focal length is taken from the EXIF of {name}.")
     params = fitter.params(fit.betas, fit.states)
     _require_frontal(fit.yaw_deg, MAX_YAW_DEG + 5, name)  # two measures of one angle: no hair's breadth
     rgba = np.concatenate([colour.astype(np.float32) / 255, alpha[..., None]], axis=2)
-    K, viewmat = (torch.tensor(matrix, dtype=torch.float32) for matrix in source_camera(fit.focal))
-    camera = Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
     return TrackedImage(
         image=torch.from_numpy(rgba).permute(2, 0, 1).contiguous(),
         label_map=torch.from_numpy(label_map.astype(np.int64)),
@@ -144,7 +143,7 @@ def track_photo(
         scores68=scores68,
         blendshapes=face.scores,
         params=params,
-        camera=camera,
+        camera=crop_camera(fit.focal),
         projected=fit.projected[0],
         crop={
             "scale": crop.scale,

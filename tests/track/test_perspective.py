@@ -64,7 +64,7 @@ def test_the_focal_length_is_read_off_landmarks(head, fitter) -> None:
     """Of twelve people from 0.5 to 2.5 m it is known twice as well as by a guess of one for all."""
     true = [640, 1000, 1600, 3200] * 3
     faces = [photographed(head, f, k, 0.004) for k, f in enumerate(true)]
-    found = [fitter.fit_any_lens(face, None).focal for face in faces]
+    found = [fitter.fit([face], [None], choose=most_likely_focal).focal for face in faces]
     off = np.log(np.array(found) / true)
     guess = np.log(USUAL / np.array(true))
     assert np.sqrt((off**2).mean()) < 0.5 * np.sqrt((guess**2).mean())
@@ -74,7 +74,7 @@ def test_the_focal_length_is_read_off_landmarks(head, fitter) -> None:
 def test_unasked_every_picture_has_the_usual_camera(head, fitter) -> None:
     face = photographed(head, 3000.0, 0, 0.0)
     assert fitter.fit([face], [None]).focal == fitter.fit([face, face], [None, None]).focal == FOCAL
-    assert fitter.fit_any_lens(face, None).error_px < fitter.fit([face], [None]).error_px
+    assert fitter.fit([face], [None], choose=most_likely_focal).error_px < fitter.fit([face], [None]).error_px
 
 
 def test_a_known_focal_length_beats_one_that_is_found(head, fitter) -> None:
@@ -84,8 +84,8 @@ def test_a_known_focal_length_beats_one_that_is_found(head, fitter) -> None:
         face = photographed(head, true, k, 0.004)
         scalp = drawn(head(person(head, k)).vertices[0][head.regions["scalp"]], true)
         fits = (
-            fitter.fit_any_lens(face, None, true),
-            fitter.fit_any_lens(face, None),
+            fitter.fit([face], [None], choose=chooser(true)),
+            fitter.fit([face], [None], choose=chooser(None)),
             fitter.fit([face], [None]),
         )
         assert fits[0].focal == pytest.approx(true)
@@ -100,13 +100,13 @@ def test_a_known_focal_length_is_reached_in_one_leap(head, fitter) -> None:
     """The search goes there step by step; the solver alone ends at the same fit, from 478 points or 68."""
     for k, true in enumerate((550, 3200)):
         face = photographed(head, true, k, 0.0)
-        found = fitter.fit_any_lens(face, None)
-        again = fitter.fit_any_lens(face, None, found.focal)
+        found = fitter.fit([face], [None], choose=chooser(None))
+        again = fitter.fit([face], [None], choose=chooser(found.focal))
         assert again.focal == pytest.approx(found.focal, rel=1e-12)
         assert np.abs(again.projected[0] - found.projected[0]).max() < 0.5
         assert again.error_px == pytest.approx(found.error_px, abs=0.02)
         points68 = drawn(head.landmark_points(head(person(head, k)).vertices[0], "ibug68"), true)
-        known = fitter.fit_points68(points68, np.ones(68), face, None, True, true)
+        known = fitter.fit_points68(points68, np.ones(68), face, None, chooser(true))
         assert known.focal == pytest.approx(true)
         assert known.error_px < fitter.fit_points68(points68, np.ones(68), face, None).error_px
 

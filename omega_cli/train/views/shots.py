@@ -27,7 +27,8 @@ from omega_cli.mv_diffuse.views import canonical_cameras
 from omega_cli.track import crop as crops
 from omega_cli.track.identity import HeadFitter
 from omega_cli.track.landmarks import SCORES, Face
-from omega_cli.track.observe import FOCAL, SIZE, source_camera
+from omega_cli.track.observe import SIZE, crop_camera
+from omega_cli.track.perspective import chooser
 
 PHOTO = 320  # px drawn of a photo; enlarged to the tracker's 512: the network sees 192 of them
 LANDMARK_NOISE = (0.004, 0.006)  # of the face's size: each point's own, and what neighbours share  # ours
@@ -180,7 +181,7 @@ class Photographer:
         the crop's."""
         view, person = self.fitter.view(face), self.fitter.person(betas.double().numpy())
         state = self.fitter.follow(person, view, self.fitter.begin(person, view, face), steps=8)
-        return self.fitter.params(betas.double().numpy(), [state]), _crop_camera()
+        return self.fitter.params(betas.double().numpy(), [state]), crop_camera()
 
     def _dense(self, points68: Tensor) -> Tensor:  # [68, 3] -> [478, 3]
         """About where the 478 points of a person with 68 are: good for a box, not for a fit."""
@@ -193,20 +194,12 @@ class Photographer:
         """focal: the photo's, px; pick in [0, 1]: half of the photos are taken for usual ones, of a quarter
         the focal length is known, of the rest it is found, as `track --lens` has them."""
         parts = labels.numpy().astype(np.uint8), alpha[0].numpy()
-        usual, known = pick < 0.5, focal if pick < 0.75 else None
-        if points68 is not None:
-            fit = self.fitter.fit_points68(points68, np.ones(68), face, parts, not usual, known)
-        elif usual:
-            fit = self.fitter.fit([face], [parts])
+        choose = None if pick < 0.5 else chooser(focal if pick < 0.75 else None)
+        if points68 is None:
+            fit = self.fitter.fit([face], [parts], choose=choose)
         else:
-            fit = self.fitter.fit_any_lens(face, parts, known)
-        return head_frame(self.model, self.fitter.params(fit.betas, fit.states), _crop_camera(fit.focal))
-
-
-def _crop_camera(focal: float = FOCAL) -> Camera:
-    """The camera through which the tracker sees a crop."""
-    K, viewmat = (torch.tensor(m, dtype=torch.float32) for m in source_camera(focal))
-    return Camera(K, viewmat, SIZE, SIZE, "pinhole", "source")
+            fit = self.fitter.fit_points68(points68, np.ones(68), face, parts, choose)
+        return head_frame(self.model, self.fitter.params(fit.betas, fit.states), crop_camera(fit.focal))
 
 
 def shoulder_free(labels: Tensor, mesh: Tensor, neck_row: float) -> Tensor:
